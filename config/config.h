@@ -104,6 +104,7 @@ struct config {
 	struct {
 		enum store_type type;
 	} store;
+	bool transient; /* the supervisor leaves when its last daemon has ended: supervise run */
 	struct daemon_config *daemons; /* instances expanded, in file order */
 	size_t n_daemons;
 };

@@ -6,7 +6,7 @@
  * FOLDER/source        text: UUID of this spool ("source"), made once
  * FOLDER/FIRSTSEQ.seg  FIRSTSEQ as 20 decimal digits; header {magic, version, source, first_seq, boot id}, then frames
  *                      {u32 size, u32 crc32c(of what follows), u64 seq, u16 kind, u16 flags, i64 ts_us, payload}
- * FOLDER/*.torn        bytes cut off a segment's end after a kill
+ * FOLDER/FIRSTSEQ.torn        bytes cut off a segment's end after a kill
  *
  * Source:  layout and policies measured in research, 7.7 M records/s without sync
  */

@@ -74,8 +74,6 @@ struct control_server {
 	unsigned n_clients;
 };
 
-static void check(struct client *c, struct daemon *d);
-
 static void client_free(struct client *c)
 {
 	for (struct client **p = &c->server->clients; *p; p = &(*p)->next)
@@ -348,70 +346,47 @@ static void check_run(struct client *c, struct target *t, struct daemon *d)
 	c->n_left = 0;
 }
 
-static void check(struct client *c, struct daemon *d)
+/* One target is looked at again: is what was asked for the case now? */
+static void look(struct client *c, struct target *t, struct daemon *d)
+{
+	switch (c->verb) {
+	case VERB_START:
+	case VERB_RESTART:
+	case VERB_UP:
+		check_start(c, t, d);
+		break;
+	case VERB_STOP:
+	case VERB_KILL:
+		if ((daemon_get_state(d) == DAEMON_STOPPED || daemon_get_state(d) == DAEMON_EXITED ||
+			daemon_get_state(d) == DAEMON_FAILED) &&
+		    !daemon_is_sweeping(d))
+			target_done(c, t, d, true, NULL);
+		break;
+	case VERB_RUN:
+		check_run(c, t, d);
+		break;
+	default:
+		break;
+	}
+}
+
+/* All open targets, or those that are @only. */
+static void check(struct client *c, struct daemon *only)
 {
 	for (size_t i = 0; i < c->n_targets && c->n_left; i++) {
 		struct target *t = &c->targets[i];
+		struct daemon *d;
 
-		if (t->done || (d && strcmp(t->name, daemon_get_name(d))))
+		if (t->done || (only && strcmp(t->name, daemon_get_name(only))))
 			continue;
-		if (!d) {
-			struct daemon *found = supervisor_find(c->server->s, t->name);
-
-			if (!found) {
-				target_done(c, t, NULL, c->verb == VERB_STOP || c->verb == VERB_KILL, "it was removed meanwhile");
-				continue;
-			}
-			check(c, found);
-			return;
-		}
-		switch (c->verb) {
-		case VERB_START:
-		case VERB_RESTART:
-		case VERB_UP:
-			check_start(c, t, d);
-			break;
-		case VERB_STOP:
-		case VERB_KILL:
-			if ((daemon_get_state(d) == DAEMON_STOPPED || daemon_get_state(d) == DAEMON_EXITED ||
-				daemon_get_state(d) == DAEMON_FAILED) &&
-			    !daemon_is_sweeping(d))
-				target_done(c, t, d, true, NULL);
-			break;
-		case VERB_RUN:
-			check_run(c, t, d);
-			break;
-		default:
-			break;
-		}
+		d = only ? only : supervisor_find(c->server->s, t->name);
+		if (d)
+			look(c, t, d);
+		else
+			target_done(c, t, NULL, c->verb == VERB_STOP || c->verb == VERB_KILL, "it was removed meanwhile");
 	}
 	if (!c->n_left && !c->closing)
 		finish(c, c->failed ? 1 : 0, NULL, NULL);
-}
-
-static void check_all(struct client *c)
-{
-	for (size_t i = 0; i < c->n_targets; i++) {
-		struct daemon *d;
-
-		if (c->targets[i].done)
-			continue;
-		d = supervisor_find(c->server->s, c->targets[i].name);
-		if (!d) {
-			target_done(c, &c->targets[i], NULL, c->verb == VERB_STOP || c->verb == VERB_KILL,
-			    "it was removed meanwhile");
-			continue;
-		}
-		switch (c->verb) {
-		case VERB_START:
-		case VERB_RESTART:
-		case VERB_UP:
-			check_start(c, &c->targets[i], d);
-			break;
-		default:
-			break;
-		}
-	}
 }
 
 static void on_look_again(void *userdata)
@@ -422,9 +397,7 @@ static void on_look_again(void *userdata)
 		client_free(c);
 		return;
 	}
-	check_all(c);
-	if (!c->n_left && !c->closing)
-		finish(c, c->failed ? 1 : 0, NULL, NULL);
+	check(c, NULL);
 }
 
 static void on_timeout(void *userdata)
@@ -568,9 +541,9 @@ static void do_run(struct client *c, const cJSON *request)
 
 	if (read_config(c, request, &config, path) < 0)
 		return;
-	unlink(path);
-	d = supervisor_add_run(s, config, &err);
+	d = supervisor_add_run(s, config, path, &err);
 	if (!d) {
+		unlink(path);
 		finish(c, 71, NULL, "%s", err.text);
 		return;
 	}
@@ -617,13 +590,7 @@ static void act(struct client *c, const cJSON *request)
 			break;
 		}
 	}
-	/* what was already as asked for has not changed, so nobody looked at it */
-	for (size_t i = 0; i < c->n_targets && !c->closing; i++) {
-		struct daemon *d = c->targets[i].done ? NULL : supervisor_find(s, c->targets[i].name);
-
-		if (d)
-			check(c, d);
-	}
+	check(c, NULL); /* what was already as asked for has not changed, so nobody has looked at it */
 }
 
 static void handle(struct client *c, const char *line, size_t size)

@@ -63,7 +63,8 @@ struct daemon {
 	int *sweep_fds;
 	size_t n_sweep, n_sweep_left;
 	bool start_after, stop_killed, ephemeral, waiting_for_status;
-	uint64_t stop_timeout_ms;
+	uint64_t stop_timeout_ms; /* asked for, or UINT64_MAX: the configured one */
+	uint64_t stop_deadline_ms; /* monotonic: then SIGKILL */
 	uint64_t starts;
 	struct capture_event snapshot; /* kind NONE: none */
 };
@@ -647,6 +648,7 @@ static void spawn_now(struct daemon *d)
 	d->exec_error[0] = '\0';
 	d->stop_killed = d->waiting_for_status = false;
 	d->stop_timeout_ms = UINT64_MAX;
+	d->stop_deadline_ms = 0;
 	d->snapshot = (struct capture_event){ 0 };
 	d->starts++;
 	d->e.restart_at_us = 0;
@@ -913,8 +915,13 @@ static void ended(struct daemon *d, const struct restart_end *end, const struct 
 		sweep_begin(d, SIGTERM, d->cfg->stop.timeout_ms);
 		break;
 	default:
-		sweep_begin(d, requested ? d->cfg->stop.signal : SIGTERM,
-		    requested && d->stop_timeout_ms != UINT64_MAX ? d->stop_timeout_ms : d->cfg->stop.timeout_ms);
+		if (requested) { /* what is left gets what is left of the time */
+			uint64_t now = clock_mono_ms();
+
+			sweep_begin(d, d->cfg->stop.signal, d->stop_deadline_ms > now ? d->stop_deadline_ms - now : 0);
+		} else {
+			sweep_begin(d, SIGTERM, d->cfg->stop.timeout_ms);
+		}
 		break;
 	}
 	supervisor_daemon_changed(d->s, d);
@@ -1106,6 +1113,7 @@ static void step(struct daemon *d, enum daemon_event event)
 		if (!timeout) {
 			kill_tree(d);
 		} else {
+			d->stop_deadline_ms = clock_mono_ms() + timeout;
 			signal_stop(d);
 			alarm_set(d->alarm, timeout);
 		}
@@ -1196,6 +1204,7 @@ static void resume(struct daemon *d, enum daemon_state was)
 		supervisor_say(d->s, true, "cannot watch %s (pid %d): %s", d->e.name, (int)d->e.id.pid, strerror(-r));
 	daemon_open_output(d);
 	if (d->state == DAEMON_STOPPING) {
+		d->stop_deadline_ms = clock_mono_ms() + d->cfg->stop.timeout_ms;
 		signal_stop(d);
 		alarm_set(d->alarm, d->cfg->stop.timeout_ms);
 	}

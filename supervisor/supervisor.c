@@ -492,12 +492,19 @@ static int add_daemon(struct supervisor *s, const struct daemon_config *cfg, str
 	return 0;
 }
 
+static char *run_path(const struct supervisor *s, const struct daemon *d, char *ret)
+{
+	return path_format(ret, PATH_MAX, s->paths.runtime, "%s.run.json", daemon_get_file(d));
+}
+
 static void remove_daemon(struct supervisor *s, size_t i)
 {
 	_cleanup_json_ cJSON *m = cJSON_CreateObject();
 	struct daemon *d = s->daemons[i];
 	char path[PATH_MAX];
 
+	if (daemon_is_ephemeral(d))
+		unlink(run_path(s, d, path));
 	json_add_text(m, "op", "close");
 	json_add_text(m, "daemon", daemon_get_name(d));
 	helper_send(s->logger, m);
@@ -616,9 +623,10 @@ int supervisor_reload(struct supervisor *s, struct config *config, bool dry_run,
 	return 0;
 }
 
-struct daemon *supervisor_add_run(struct supervisor *s, struct config *config, struct error *err)
+struct daemon *supervisor_add_run(struct supervisor *s, struct config *config, const char *path, struct error *err)
 {
 	struct daemon *d = NULL;
+	char kept[PATH_MAX];
 	int r;
 
 	if (s->going_down || config->n_daemons != 1) {
@@ -638,7 +646,46 @@ struct daemon *supervisor_add_run(struct supervisor *s, struct config *config, s
 		return NULL;
 	}
 	daemon_set_ephemeral(d, config);
+	if (rename(path, run_path(s, d, kept)) < 0)
+		supervisor_say(s, true, "cannot keep %s: %s", kept, strerror(errno));
 	return d;
+}
+
+/* Jobs of `supervise run` that a supervisor before us had. */
+static void recover_runs(struct supervisor *s)
+{
+	_cleanup_(closedirp) DIR *dir = opendir(s->paths.runtime);
+	struct dirent *e;
+
+	while (dir && (e = readdir(dir))) {
+		const char *ending = strstr(e->d_name, ".run.json");
+		_cleanup_json_ cJSON *j = NULL;
+		_cleanup_(freep) char *text = NULL;
+		struct config *config = NULL;
+		char path[PATH_MAX];
+		struct error err;
+		size_t size;
+
+		if (!ending || ending[strlen(".run.json")] || file_read(dirfd(dir), e->d_name, CONFIG_MAX, &text, &size) < 0 ||
+		    json_parse(text, size, &j, &err) < 0 || config_from_json(j, &config, &err) < 0)
+			continue;
+		supervisor_add_run(s, config, path_format(path, sizeof(path), s->paths.runtime, "%s", e->d_name), &err);
+	}
+}
+
+/* What still runs although the configuration does not have it any more: a person must decide. */
+static void report_strangers(struct supervisor *s)
+{
+	for (size_t i = 0; i < registry_count(s->registry); i++) {
+		const struct registry_entry *e = registry_at(s->registry, i);
+		int pidfd = -1;
+
+		if (supervisor_find(s, e->name) || !e->id.pid || proc_open(&e->id, &pidfd) != PROC_SAME)
+			continue;
+		supervisor_say(s, true, "%s (pid %d) still runs but is not in the configuration; end it with: kill %d", e->name,
+		    (int)e->id.pid, (int)e->id.pid);
+		close(pidfd);
+	}
 }
 
 /* --- going down --------------------------------------------------------------------------------------------------- */
@@ -828,6 +875,8 @@ static int start(struct supervisor *s, struct error *err)
 		if (r < 0)
 			return error_set(err, r, "daemon %s: %s", s->config->daemons[i].name, strerror(-r));
 	}
+	recover_runs(s);
+	report_strangers(s);
 	r = start_helpers(s, err);
 	if (r < 0)
 		return r;

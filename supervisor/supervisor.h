@@ -71,8 +71,11 @@ void supervisor_release(struct supervisor *s, uint32_t slot);
 typedef void (*supervisor_change_fn)(const char *daemon, const char *change, const cJSON *keys, void *userdata);
 int supervisor_reload(struct supervisor *s, struct config *config, bool dry_run, supervisor_change_fn fn, void *userdata);
 
-/* Adds the one daemon of @config for `supervise run`; takes @config. Return: it, or NULL with @err */
-struct daemon *supervisor_add_run(struct supervisor *s, struct config *config, struct error *err);
+/*
+ * Adds the one daemon of @config for `supervise run`; takes @config. The file @path is renamed to RUNTIME/FILE.run.json and
+ * kept as long as the daemon: a restarted supervisor finds it there. Return: it, or NULL with @err
+ */
+struct daemon *supervisor_add_run(struct supervisor *s, struct config *config, const char *path, struct error *err);
 
 /* Begins to stop everything, then the loop. */
 void supervisor_go_down(struct supervisor *s);

@@ -6,7 +6,7 @@
  * FOLDER/source        text: UUID of this spool ("source"), made once
  * FOLDER/FIRSTSEQ.seg  FIRSTSEQ as 20 decimal digits; header {magic, version, source, first_seq, boot id}, then frames
  *                      {u32 size, u32 crc32c(of what follows), u64 seq, u16 kind, u16 flags, i64 ts_us, payload}
- * FOLDER/FIRSTSEQ.torn        bytes cut off a segment's end after a kill
+ * FOLDER/FIRSTSEQ.TIME.torn   bytes cut off a segment's end after a kill
  *
  * Source:  layout and policies measured in research, 7.7 M records/s without sync
  */
@@ -38,7 +38,8 @@ int spool_open(struct spool **ret, const char *folder, uint64_t *ret_torn_bytes,
 struct spool *spool_close(struct spool *s);
 DEFINE_CLEANUP(struct spool *, spool_close)
 
-/* Sequence number the next record gets; numbers begin at 1 and have no gaps. */
+/* Sequence number the next record gets. Numbers begin at 1; they have a gap only where a write failed halfway (full
+ * disk) or damage was cut off, because a number is never given to two records. */
 uint64_t spool_get_next_seq(const struct spool *s);
 const struct uuid *spool_get_source(const struct spool *s);
 
@@ -74,15 +75,20 @@ int spool_reader_open(struct spool_reader **ret, const char *folder, uint64_t af
 struct spool_reader *spool_reader_close(struct spool_reader *r);
 DEFINE_CLEANUP(struct spool_reader *, spool_reader_close)
 
-/* Return: 1 and a frame; 0 at the present end; -errno. Damaged stretches are skipped by looking for the next whole
- * frame and counted in *ret_skipped_bytes (may be NULL). */
+/* Return: 1 and a frame; 0 at the present end; -ESTALE when the folder was emptied and begun anew as another source
+ * (open the reader again with that source's mark); other -errno. Damaged stretches are skipped by looking for the next
+ * whole frame; *ret_skipped_bytes (may be NULL) is set to the number of bytes this call skipped. */
 int spool_reader_next(struct spool_reader *r, struct spool_frame *ret, uint64_t *ret_skipped_bytes);
 
 /* An inotify descriptor: readable when something was appended since it was last drained by spool_reader_next(). */
 int spool_reader_get_fd(const struct spool_reader *r);
 
+/* Makes everything delivered so far durable, so that the store cannot know of records that a power loss takes from the
+ * spool, whose numbers would then be used a second time. Return: 0 or -errno */
+int spool_reader_sync(struct spool_reader *r);
+
 /* -ENOENT until the producer has made it. */
 int spool_read_source(const char *folder, struct uuid *ret);
 
-/* Unlinks segments all of whose frames are <= @seq; never the newest one. Return: 0 or -errno */
+/* Unlinks segments all of whose frames are <= @seq, and what was torn from them; never the newest one. Return: 0 or -errno */
 int spool_trim(const char *folder, uint64_t seq);

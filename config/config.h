@@ -155,6 +155,9 @@ int config_from_json(const cJSON *j, struct config **ret, struct error *err);
 
 const struct daemon_config *config_find(const struct config *c, const char *name);
 
+/* The same from bytes, for tests; includes are relative to a folder that does not exist. */
+int config_load_bytes(const char *data, size_t size, struct config **ret, struct config_problems *problems);
+
 /* Digest of the files as they are on disk now, to be compared with config.digest. Return: 0 or -errno */
 int config_files_digest(const struct config *c, char ret[17]);
 

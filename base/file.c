@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -174,5 +175,13 @@ int path_is_network(const char *path)
 	for (size_t i = 0; i < ARRAY_SIZE(magics); i++)
 		if ((uint32_t)fs.f_type == magics[i])
 			return 1;
+	return 0;
+}
+
+int file_lock_wait(int fd)
+{
+	while (flock(fd, LOCK_EX) < 0)
+		if (errno != EINTR)
+			return -errno;
 	return 0;
 }

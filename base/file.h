@@ -54,3 +54,6 @@ int fd_above_stdio(int fd);
 
 /* Whether @path lies on a file system that several hosts may share (NFS, Lustre, GPFS, CIFS, FUSE...). 1, 0, -errno */
 int path_is_network(const char *path);
+
+/* Waits until nobody else holds the flock(2) on @fd, and takes it. Return: 0 or -errno */
+int file_lock_wait(int fd);

@@ -139,6 +139,14 @@ void config_problems_free(struct config_problems *p);
  */
 int config_load(const char *path, struct config **ret, struct config_problems *problems);
 
+/**
+ * config_peek_name() - the project that a file is about, however many mistakes it has
+ * @ret:  the value of a line "name: VALUE", else the name made of the folder; the caller frees
+ *
+ * Return:  0 or -errno of reading the file
+ */
+int config_peek_name(const char *path, char **ret);
+
 struct config *config_free(struct config *c);
 DEFINE_CLEANUP(struct config *, config_free)
 

@@ -1139,17 +1139,18 @@ static void check_unused(struct loader *l)
 	}
 }
 
-static void default_name(struct loader *l)
+/* A project name made of a folder's name. Return: the name, caller frees, or NULL */
+static char *name_of_folder(const char *folder)
 {
-	const char *slash = strrchr(l->sources[0]->folder, '/');
+	const char *slash = strrchr(folder, '/');
 	char *name = strdup(slash && slash[1] ? slash + 1 : "project"), *to = name;
 
 	if (!name)
-		return;
+		return NULL;
 	for (char *p = name; *p; p++) {
 		char c = (char)tolower((unsigned char)*p);
 
-		if (isalnum((unsigned char)c) || (to > name && strchr("_.-", c)))
+		if ((c >= 'a' && c <= 'z') || isdigit((unsigned char)c) || (to > name && strchr("_.-", c)))
 			*to++ = c;
 		else if (to > name && to[-1] != '-')
 			*to++ = '-';
@@ -1157,9 +1158,44 @@ static void default_name(struct loader *l)
 	*to = '\0';
 	if (to - name > 63)
 		name[63] = '\0';
-	if (!name_ok(name))
-		strcpy(name, "p");
-	l->c->name = name;
+	if (!name_ok(name)) {
+		free(name);
+		return strdup("project");
+	}
+	return name;
+}
+
+int config_peek_name(const char *path, char **ret)
+{
+	_cleanup_(freep) char *real = realpath(path, NULL), *data = NULL;
+	char *at;
+	int r = real ? file_read(AT_FDCWD, real, FILE_MAX, &data, NULL) : -errno;
+
+	if (r < 0)
+		return r;
+	for (at = data; at; at = strchr(at, '\n')) {
+		size_t n;
+
+		at += *at == '\n';
+		if (*at == '"')
+			at++;
+		if (strncmp(at, "name", 4))
+			continue;
+		at += 4;
+		at += *at == '"';
+		if (*at++ != ':')
+			continue;
+		at += strspn(at, " \t\"'");
+		n = strcspn(at, " \t\r\n\"',#");
+		at[n] = '\0';
+		if (!name_ok(at))
+			break;
+		*ret = strdup(at);
+		return *ret ? 0 : -ENOMEM;
+	}
+	*strrchr(real, '/') = '\0';
+	*ret = name_of_folder(real);
+	return *ret ? 0 : -ENOMEM;
 }
 
 static int finish(struct loader *l, struct config **ret)
@@ -1168,7 +1204,7 @@ static int finish(struct loader *l, struct config **ret)
 
 	if (l->n_sources && l->sources[0]->loaded) {
 		if (!l->c->name)
-			default_name(l);
+			l->c->name = name_of_folder(l->sources[0]->folder);
 		if (!l->n_daemons && !problems_any_error(l->problems))
 			problems_add(l->problems, false, l->sources[0]->shown, 1, 1, 0, "missing-key", "no daemons are defined",
 			    "Add 'daemons:' with at least one");

@@ -6,6 +6,9 @@
  * Order of a change: memory, journal line (one write(2)), PID file. Order of a snapshot: registry.json by rename, then
  * the journal is truncated. Killed between those two, the journal holds changes the snapshot has already; their
  * serials are not above the snapshot's and are skipped when loading.
+ *
+ * Members we do not know, of the file or of an entry, are carried along: a supervisor that is replaced by an older one and
+ * then by the newer one again finds what it wrote.
  */
 #include "registry/registry.h"
 
@@ -31,18 +34,23 @@ enum {
 	ENTRIES_MAX = 100000,
 };
 
+static const uint64_t serial_max = (uint64_t)1 << 53; /* beyond it: garbage */
+
 struct slot {
 	struct registry_entry e; /* owns name, state, log_path, report_path */
 	char *json;              /* printed entry */
-	pid_t pid_file;          /* what pid/FILE.pid says */
+	char *extra;             /* members of its JSON that are not ours, "\"x\":1,..." or NULL */
+	pid_t pid_file;          /* what pid/FILE.pid says; 0: there is none; -1: not known */
 };
 
 struct registry {
 	int dir, journal;
+	off_t journal_bytes;
 	struct slot *slots;
 	size_t n, room;
 	char *project, *config_path;
 	pid_t supervisor;
+	char *extra;     /* members of the file that are not ours */
 	uint64_t serial; /* of the last change */
 	bool dirty;
 	uint64_t dirty_since_ms;
@@ -55,6 +63,7 @@ static void slot_free(struct slot *s)
 	free(s->e.log_path);
 	free(s->e.report_path);
 	free(s->json);
+	free(s->extra);
 }
 
 struct registry *registry_close(struct registry *r)
@@ -68,6 +77,7 @@ struct registry *registry_close(struct registry *r)
 	free(r->slots);
 	free(r->project);
 	free(r->config_path);
+	free(r->extra);
 	if (r->journal >= 0)
 		close(r->journal);
 	if (r->dir >= 0)
@@ -172,6 +182,30 @@ static int64_t get_time(const cJSON *j, const char *key)
 
 #define COPY_TEXT(field, j, key) snprintf(field, sizeof(field), "%s", json_get_string(j, key, ""))
 
+/* The members of @j that are not in @known, as JSON without the braces. Return: NULL when there are none */
+static char *unknown_members(const cJSON *j, const char *const *known)
+{
+	_cleanup_text_ struct text t = { 0 };
+	const cJSON *x;
+
+	cJSON_ArrayForEach(x, j) {
+		_cleanup_(freep) char *value = NULL;
+		size_t i = 0;
+
+		while (known[i] && x->string && strcmp(known[i], x->string) != 0)
+			i++;
+		if (known[i] || !x->string)
+			continue;
+		value = json_print(x);
+		if (!value)
+			continue;
+		text_add(&t, t.size ? ",\"" : "\"");
+		text_add_json(&t, x->string, strlen(x->string));
+		text_addf(&t, "\":%s", value);
+	}
+	return t.size ? text_take(&t) : NULL;
+}
+
 /* Checks nothing but types and ranges: what it says is compared with the processes before it is believed. */
 static int entry_from_json(const cJSON *j, struct registry_entry *ret)
 {
@@ -241,8 +275,8 @@ static int entry_from_json(const cJSON *j, struct registry_entry *ret)
 
 /* --- memory ------------------------------------------------------------------------------------------------------- */
 
-/* Takes the strings of @e. Return: the slot or NULL (then @e's strings are freed) */
-static struct slot *put_slot(struct registry *r, struct registry_entry *e)
+/* Takes the strings of @e, and @extra unless NULL. Return: the slot or NULL (then they are freed) */
+static struct slot *put_slot(struct registry *r, struct registry_entry *e, char *extra)
 {
 	struct slot *s = find(r, e->name);
 
@@ -256,6 +290,7 @@ static struct slot *put_slot(struct registry *r, struct registry_entry *e)
 				free(e->state);
 				free(e->log_path);
 				free(e->report_path);
+				free(extra);
 				return NULL;
 			}
 			r->slots = p;
@@ -266,10 +301,13 @@ static struct slot *put_slot(struct registry *r, struct registry_entry *e)
 	} else {
 		pid_t pid_file = s->pid_file;
 
+		if (!extra)
+			extra = TAKE_PTR(s->extra);
 		slot_free(s);
 		*s = (struct slot){ .pid_file = pid_file };
 	}
 	s->e = *e;
+	s->extra = extra;
 	return s;
 }
 
@@ -286,7 +324,29 @@ static int print_slot(struct slot *s)
 
 	free(s->json);
 	s->json = j ? json_print(j) : NULL;
+	if (s->json && s->extra) {
+		_cleanup_text_ struct text t = { 0 };
+
+		text_add_bytes(&t, s->json, strlen(s->json) - 1);
+		text_addf(&t, ",%s}", s->extra);
+		free(s->json);
+		s->json = text_take(&t);
+	}
 	return s->json ? 0 : -ENOMEM;
+}
+
+/* @j as it stands in registry.json or in the journal. Return: 0, -EBADMSG, -ENOMEM */
+static int load_entry(struct registry *r, const cJSON *j)
+{
+	static const char *const known[] = { "name", "state", "wanted", "pid", "start_ticks", "pgid", "nonce", "run", "since",
+		"started_at", "restarts", "streak", "restart_at", "restart_times", "last_exit", "pending_crash", "log", "report",
+		"config_digest", "capture", NULL };
+	struct registry_entry e;
+	int err = entry_from_json(j, &e);
+
+	if (err < 0)
+		return err;
+	return put_slot(r, &e, unknown_members(j, known)) ? 0 : -ENOMEM;
 }
 
 /* --- loading ------------------------------------------------------------------------------------------------------ */
@@ -319,7 +379,6 @@ static size_t apply_journal(struct registry *r, const char *data, size_t size, u
 		const char *end = memchr(data + at, '\n', size - at);
 		size_t n = end ? (size_t)(end - (data + at)) : size - at;
 		_cleanup_json_ cJSON *j = NULL;
-		struct registry_entry e;
 		uint64_t serial;
 
 		if (!end || read_journal_line(data + at, n, &j) < 0) {
@@ -331,6 +390,10 @@ static size_t apply_journal(struct registry *r, const char *data, size_t size, u
 		serial = (uint64_t)json_get_i64(j, "serial", 0);
 		if (serial <= snapshot_serial)
 			continue;
+		if (serial > serial_max) {
+			bad += n;
+			continue;
+		}
 		if (serial > r->serial)
 			r->serial = serial;
 		if (json_get_string(j, "remove", NULL)) {
@@ -338,9 +401,7 @@ static size_t apply_journal(struct registry *r, const char *data, size_t size, u
 
 			if (s)
 				drop_slot(r, s);
-		} else if (entry_from_json(cJSON_GetObjectItemCaseSensitive(j, "put"), &e) == 0) {
-			put_slot(r, &e);
-		} else {
+		} else if (load_entry(r, cJSON_GetObjectItemCaseSensitive(j, "put")) < 0) {
 			bad += n;
 		}
 	}
@@ -350,6 +411,8 @@ static size_t apply_journal(struct registry *r, const char *data, size_t size, u
 /* Return: 0, 1 when the file is damaged, -errno */
 static int load_snapshot(struct registry *r, const char *data, size_t size, bool *ret_same_boot)
 {
+	static const char *const known[] = { "version", "serial", "boot_id", "host", "project", "config", "supervisor_pid",
+		"updated_at", "daemons", NULL };
 	_cleanup_json_ cJSON *j = NULL;
 	const cJSON *d;
 	bool damaged = false;
@@ -357,26 +420,95 @@ static int load_snapshot(struct registry *r, const char *data, size_t size, bool
 	if (json_parse(data, size, &j, NULL) < 0 || !cJSON_IsObject(j) || json_get_i64(j, "version", 0) != VERSION)
 		return 1;
 	r->serial = (uint64_t)json_get_i64(j, "serial", 0);
-	*ret_same_boot = !strcmp(json_get_string(j, "boot_id", ""), proc_boot_id());
-	cJSON_ArrayForEach(d, json_get_object(j, "daemons")) {
-		struct registry_entry e;
-
-		if (entry_from_json(d, &e) < 0)
-			damaged = true;
-		else
-			put_slot(r, &e);
+	if (r->serial > serial_max) {
+		r->serial = 0;
+		damaged = true;
 	}
+	*ret_same_boot = !strcmp(json_get_string(j, "boot_id", ""), proc_boot_id());
+	free(r->extra);
+	r->extra = unknown_members(j, known);
+	cJSON_ArrayForEach(d, json_get_object(j, "daemons"))
+		if (load_entry(r, d) < 0)
+			damaged = true;
 	return damaged;
 }
 
-static void set_aside(struct registry *r, const char *name, struct error *err)
+/* Processes of an earlier boot are gone; their pids may be anybody's. */
+static void forget_processes(struct registry *r)
+{
+	for (size_t i = 0; i < r->n; i++) {
+		r->slots[i].e.id = (struct proc_id){ 0 };
+		r->slots[i].e.pgid = 0;
+	}
+}
+
+/* A copy, so that being killed before the new snapshot is written costs nothing: the next one finds the same damage. */
+static void set_aside(struct registry *r, const char *name, const char *data, size_t size, struct error *err)
 {
 	char to[256], when[CLOCK_TEXT_MAX];
 
 	clock_format_utc(clock_now_us(), when);
 	snprintf(to, sizeof(to), "%s.damaged-%s", name, when);
-	if (renameat(r->dir, name, r->dir, to) == 0)
+	if (file_replace(r->dir, to, data, size, 0600, 0) == 0 || renameat(r->dir, name, r->dir, to) == 0)
 		error_set(err, 0, "%s was damaged and is kept as %s; what runs is found again by its environment", name, to);
+}
+
+static void write_pid_file(struct registry *r, struct slot *s)
+{
+	char file[128], path[160], text[16];
+
+	if (s->pid_file == s->e.id.pid)
+		return; /* also: there is none and none is wanted */
+	snprintf(path, sizeof(path), "pid/%s.pid", paths_file_name(s->e.name, file, sizeof(file)));
+	if (s->e.id.pid) {
+		snprintf(text, sizeof(text), "%d\n", (int)s->e.id.pid);
+		if (file_replace(r->dir, path, text, strlen(text), 0600, 0) < 0)
+			return; /* tried again at the next change */
+	} else {
+		unlinkat(r->dir, path, 0);
+	}
+	s->pid_file = s->e.id.pid;
+}
+
+/*
+ * Removes from @folder what a kill left there: half-written files, and PID files of nobody. What the others say is
+ * remembered, so that only those are rewritten that are wrong.
+ */
+static void sweep(struct registry *r, const char *folder, const char *prefix)
+{
+	int fd = openat(r->dir, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_(closedirp) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *f;
+
+	if (!d && fd >= 0)
+		close(fd);
+	while (d && (f = readdir(d))) {
+		_cleanup_(freep) char *text = NULL;
+		char name[NAME_MAX + 1], *end;
+		struct slot *s;
+
+		if (f->d_name[0] == '.' || strncmp(f->d_name, prefix, strlen(prefix)) != 0)
+			continue;
+		if (strstr(f->d_name, ".tmp.")) {
+			unlinkat(fd, f->d_name, 0);
+			continue;
+		}
+		snprintf(name, sizeof(name), "%s", f->d_name);
+		end = strrchr(name, '.');
+		if (strcmp(folder, "pid") != 0 || !end || strcmp(end, ".pid") != 0)
+			continue;
+		*end = '\0';
+		for (char *p = name; *p; p++)
+			if (*p == '@')
+				*p = '/';
+		s = find(r, name);
+		if (!s)
+			unlinkat(fd, f->d_name, 0);
+		else if (file_read(fd, f->d_name, 32, &text, NULL) == 0 && atoi(text) > 0)
+			s->pid_file = atoi(text);
+		else
+			s->pid_file = -1;
+	}
 }
 
 static int open_journal(struct registry *r, int flags)
@@ -407,7 +539,7 @@ int registry_open(struct registry **ret, const char *folder, struct error *err)
 	if (e < 0 && e != -ENOENT)
 		return error_set(err, e, "cannot read %s/registry.json: %s", folder, strerror(-e));
 	if (!e && load_snapshot(r, snapshot, size, &same_boot))
-		set_aside(r, "registry.json", err);
+		set_aside(r, "registry.json", snapshot, size, err);
 	snapshot_serial = r->serial;
 	e = file_read(r->dir, "registry.journal", FILE_MAX, &journal, &journal_size);
 	if (e < 0 && e != -ENOENT)
@@ -418,18 +550,19 @@ int registry_open(struct registry **ret, const char *folder, struct error *err)
 
 		/* a torn last line is what a kill leaves; anything else is damage */
 		if (apply_journal(r, journal, journal_size, snapshot_serial) > torn)
-			set_aside(r, "registry.journal", err);
+			set_aside(r, "registry.journal", journal, journal_size, err);
 	}
+	if (!same_boot)
+		forget_processes(r);
 	for (size_t i = 0; i < r->n; i++) {
-		if (!same_boot) {
-			r->slots[i].e.id = (struct proc_id){ 0 };
-			r->slots[i].e.pgid = 0;
-		}
-		r->slots[i].pid_file = -1; /* not known to be right: rewritten at the next put */
 		e = print_slot(&r->slots[i]);
 		if (e < 0)
 			return e;
 	}
+	sweep(r, ".", "registry.json.");
+	sweep(r, "pid", "");
+	for (size_t i = 0; i < r->n; i++)
+		write_pid_file(r, &r->slots[i]);
 	/* a clean base: the journal begins anew with a snapshot that has everything */
 	r->dirty = true;
 	e = registry_flush(r);
@@ -466,10 +599,17 @@ int registry_read(const char *folder, cJSON **ret, struct error *err)
 		return error_set(err, -EBADMSG, "%s/registry.json is damaged", folder);
 	if (journal)
 		apply_journal(r, journal, journal_size, r->serial);
+	if (!same_boot)
+		forget_processes(r);
 	cJSON_DeleteItemFromObjectCaseSensitive(j, "daemons");
 	daemons = json_add_object(j, "daemons");
-	for (size_t i = 0; i < r->n; i++)
-		cJSON_AddItemToObject(daemons, r->slots[i].e.name, registry_entry_to_json(&r->slots[i].e));
+	for (size_t i = 0; i < r->n; i++) {
+		cJSON *d;
+
+		if (print_slot(&r->slots[i]) < 0 || json_parse(r->slots[i].json, strlen(r->slots[i].json), &d, NULL) < 0)
+			return -ENOMEM;
+		cJSON_AddItemToObject(daemons, r->slots[i].e.name, d);
+	}
 	*ret = TAKE_PTR(j);
 	return 0;
 }
@@ -488,39 +628,34 @@ void registry_set_header(struct registry *r, const char *project, const char *co
 	r->dirty = true;
 }
 
-static int append(struct registry *r, const char *key, const char *value, bool quoted)
+/* @value is JSON. */
+static int append(struct registry *r, const char *key, const char *value)
 {
 	_cleanup_text_ struct text t = { 0 };
 	char crc[10];
+	int e;
 
 	if (!r->dirty)
 		r->dirty_since_ms = clock_mono_ms();
 	r->dirty = true;
 	text_add(&t, "00000000 ");
-	text_addf(&t, "{\"serial\":\"%" PRIu64 "\",\"%s\":%s%s%s}\n", ++r->serial, key, quoted ? "\"" : "", value,
-	    quoted ? "\"" : "");
+	text_addf(&t, "{\"serial\":\"%" PRIu64 "\",\"%s\":%s}\n", ++r->serial, key, value);
 	if (t.failed)
 		return -ENOMEM;
+	if (r->journal < 0)
+		return -EBADF;
 	snprintf(crc, sizeof(crc), "%08x", crc32c(0, t.data + 9, t.size - 10));
 	memcpy(t.data, crc, 8);
-	return r->journal < 0 ? -EBADF : write_all(r->journal, t.data, t.size);
-}
-
-static void write_pid_file(struct registry *r, struct slot *s)
-{
-	char file[128], path[160], text[16];
-
-	if (s->pid_file == s->e.id.pid)
-		return;
-	snprintf(path, sizeof(path), "pid/%s.pid", paths_file_name(s->e.name, file, sizeof(file)));
-	if (s->e.id.pid) {
-		snprintf(text, sizeof(text), "%d\n", (int)s->e.id.pid);
-		if (file_replace(r->dir, path, text, strlen(text), 0600, 0) < 0)
-			return; /* tried again at the next change */
-	} else {
-		unlinkat(r->dir, path, 0);
+	e = write_all(r->journal, t.data, t.size);
+	if (e < 0) { /* disk full: half a line would spoil the next one */
+		if (ftruncate(r->journal, r->journal_bytes) < 0) {
+			close(r->journal);
+			r->journal = -1;
+		}
+		return e;
 	}
-	s->pid_file = s->e.id.pid;
+	r->journal_bytes += (off_t)t.size;
+	return 0;
 }
 
 int registry_put(struct registry *r, const struct registry_entry *e)
@@ -540,26 +675,30 @@ int registry_put(struct registry *r, const struct registry_entry *e)
 		free(copy.report_path);
 		return -ENOMEM;
 	}
-	s = put_slot(r, &copy);
+	s = put_slot(r, &copy, NULL);
 	if (!s)
 		return -ENOMEM;
 	err = print_slot(s);
 	if (!err)
-		err = append(r, "put", s->json, false);
+		err = append(r, "put", s->json);
 	write_pid_file(r, s);
 	return err;
 }
 
 int registry_remove(struct registry *r, const char *name)
 {
+	_cleanup_text_ struct text quoted = { 0 };
 	struct slot *s = find(r, name);
 
 	if (!s)
 		return 0;
+	text_add(&quoted, "\"");
+	text_add_json(&quoted, name, strlen(name)); /* before the slot goes: @name may be its own */
+	text_add(&quoted, "\"");
 	s->e.id.pid = 0;
 	write_pid_file(r, s);
 	drop_slot(r, s);
-	return append(r, "remove", name, true);
+	return quoted.failed ? -ENOMEM : append(r, "remove", quoted.data);
 }
 
 int registry_get_timeout(const struct registry *r)
@@ -586,9 +725,16 @@ int registry_flush(struct registry *r)
 	text_add_json(&t, r->config_path ? r->config_path : "", r->config_path ? strlen(r->config_path) : 0);
 	text_addf(&t, "\",\n\"supervisor_pid\":%d,\n\"updated_at\":\"%s\",\n\"daemons\":{", (int)r->supervisor,
 	    clock_format_utc(clock_now_us(), now));
-	for (size_t i = 0; i < r->n; i++)
-		text_addf(&t, "%s\n\"%s\":%s", i ? "," : "", r->slots[i].e.name, r->slots[i].json ? r->slots[i].json : "null");
-	text_add(&t, "\n}\n}\n");
+	for (size_t i = 0; i < r->n; i++) {
+		text_add(&t, i ? ",\n\"" : "\n\"");
+		text_add_json(&t, r->slots[i].e.name, strlen(r->slots[i].e.name));
+		text_add(&t, "\":");
+		text_add(&t, r->slots[i].json ? r->slots[i].json : "null");
+	}
+	text_add(&t, "\n}");
+	if (r->extra)
+		text_addf(&t, ",\n%s", r->extra);
+	text_add(&t, "\n}\n");
 	if (t.failed)
 		return -ENOMEM;
 	e = file_replace(r->dir, "registry.json", t.data, t.size, 0600, 0);
@@ -600,5 +746,6 @@ int registry_flush(struct registry *r)
 	if (r->journal >= 0)
 		close(r->journal);
 	r->journal = open_journal(r, O_TRUNC);
+	r->journal_bytes = 0;
 	return r->journal < 0 ? r->journal : 0;
 }

@@ -359,7 +359,9 @@ static void park_or_drop(struct output *o, enum sink k, const char *file)
 
 	if (!o->retry_at)
 		o->retry_at = clock_mono_ms() + RETRY_MS;
-	if (!stage_park(&o->stage, k, p, file, stage_out(&o->stage, k)))
+	/* once one had to be dropped, so have those after it, until that has been told: a gap is in one place */
+	if ((h->keep_raw || !stage_slot(&o->stage, h->slot)->dropped[k]) &&
+	    !stage_park(&o->stage, k, p, file, stage_out(&o->stage, k)))
 		return;
 	if (k == SINK_LOG && p->mark) {
 		int fd = log_get(o, file);
@@ -959,7 +961,13 @@ int output_drain(struct output *o, const char *daemon, const char *id, uint64_t 
 {
 	struct daemon *d = find(o, daemon);
 
-	return d ? add_drain(o, d, id, deadline_ms) : -ENOENT;
+	if (!d)
+		return -ENOENT;
+	/* what waits now was said by the process that has ended; the next message may open another incarnation */
+	for (unsigned i = 0; i < 2; i++)
+		for (uint32_t n = waiting(&d->streams[i]); n; n -= n < STAGE_BATCH ? n : STAGE_BATCH)
+			turn(o, &d->streams[i]);
+	return add_drain(o, d, id, deadline_ms);
 }
 
 int output_close_daemon(struct output *o, const char *daemon)

@@ -155,11 +155,14 @@ static int grow(struct stage *s, uint32_t slots)
 	r = reserve(s, AT_SLOTS + from, slots * sizeof(struct slot) - from);
 	if (r < 0)
 		return r;
-	p = mremap(s->base, s->size, size, MREMAP_MAYMOVE);
+	/* not mremap(2): the locked pages have made several mappings of it */
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;
+	munmap(s->base, s->size);
 	s->base = p;
 	s->size = size;
+	(void)mlock(stage_raw(s), STAGE_BATCH);
 	stage_header(s)->slots = slots;
 	return 0;
 }
@@ -243,10 +246,11 @@ bool stage_is_valid(const void *base, size_t size)
 	if (h->phase >= _STAGE_PHASE_MAX || h->slot >= h->slots || h->stream > 1 || h->want > STAGE_BATCH ||
 	    h->consumed > h->want || h->flush > 1 || h->first > 255 || h->sinks_done >= 1u << _SINK_MAX)
 		return false;
-	if (h->next_consumed > h->want || h->next_flush > 1 || h->carry_from > STAGE_BATCH ||
-	    h->carry_from < -STAGE_LINE || h->carry_copy > STAGE_LINE ||
-	    h->carry_from + (int32_t)h->carry_copy > STAGE_BATCH || h->next_continued > 1 || h->next_logged > 1 ||
-	    h->next_level >= _LEVEL_MAX || h->keep_raw > 1)
+	if ((h->phase == STAGE_READY || h->phase == STAGE_DONE) &&
+	    (h->next_consumed > h->want || h->next_flush > 1 || h->carry_from > STAGE_BATCH ||
+	        h->carry_from < -STAGE_LINE || h->carry_copy > STAGE_LINE ||
+	        h->carry_from + (int32_t)h->carry_copy > STAGE_BATCH || h->next_continued > 1 || h->next_logged > 1 ||
+	        h->next_level >= _LEVEL_MAX || h->keep_raw > 1))
 		return false;
 	for (unsigned k = 0; k < _SINK_MAX; k++) {
 		if (h->out_room[k] > STAGE_OUT || h->parked_room[k] > STAGE_PARKED || h->parked[k] > h->parked_room[k])
@@ -264,7 +268,8 @@ bool stage_is_valid(const void *base, size_t size)
 		    t->level >= _LEVEL_MAX)
 			return false;
 	}
-	if (h->phase == STAGE_DONE && !h->keep_raw && h->carry_copy > stage_slot(&s, h->slot)->carry_room)
+	if ((h->phase == STAGE_READY || h->phase == STAGE_DONE) && !h->keep_raw &&
+	    h->carry_copy > stage_slot(&s, h->slot)->carry_room)
 		return false;
 	if (h->phase == STAGE_IDLE)
 		return true;
@@ -304,8 +309,12 @@ again:
 	if (st.st_size) {
 		char head[sizeof(magic)] = { 0 };
 
+		if (pread(s.fd, head, sizeof(head), 0) < 0) {
+			r = error_set(err, -errno, "cannot read %s: %s", name, strerror(errno));
+			goto fail;
+		}
 		if (st.st_size >= (off_t)size_for(STAGE_SLOTS_STEP) && st.st_size <= (off_t)size_for(STAGE_SLOTS) &&
-		    pread(s.fd, head, sizeof(head), 0) == (ssize_t)sizeof(head) && !memcmp(head, magic, sizeof(head))) {
+		    !memcmp(head, magic, sizeof(head))) {
 			s.size = (size_t)st.st_size;
 			s.base = mmap(NULL, s.size, PROT_READ | PROT_WRITE, MAP_SHARED, s.fd, 0);
 			if (s.base == MAP_FAILED) {
@@ -356,7 +365,7 @@ nonsense:
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	memcpy(h->magic, magic, sizeof(magic));
 ready:
-	/* present from now on: no page of the buffer that read(2) fills has to be fetched while it does */
+	/* present from now on, here and after grow(): no page of the buffer that read(2) fills has to be fetched while it does */
 	(void)mlock(stage_raw(&s), STAGE_BATCH);
 	*ret_aside = aside;
 	*ret = s;

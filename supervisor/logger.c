@@ -218,21 +218,23 @@ static int run(struct logger *l, int signal_fd)
 
 		if (n < 0 && errno != EINTR)
 			return -errno;
-		/* a message may close what a later event of the same round is about: so the streams come first */
 		for (int i = 0; i < n; i++) {
 			if (events[i].data.u64 == TAG_CONTROL) {
 				message |= (events[i].events & ~(uint32_t)EPOLLOUT) != 0;
 				room |= (events[i].events & EPOLLOUT) != 0;
 			} else if (events[i].data.u64 == TAG_SIGNAL) {
 				l->end = true;
-			} else {
-				output_handle(l->output, &events[i]);
 			}
 		}
 		if (room)
 			flush_queue(l);
+		/* messages first: the lines of an incarnation come after the message that tells of it. What a message
+		 * closes is only forgotten in the tick, so the other events stay good. */
 		if (message)
 			receive(l);
+		for (int i = 0; i < n; i++)
+			if (events[i].data.u64 != TAG_CONTROL && events[i].data.u64 != TAG_SIGNAL)
+				output_handle(l->output, &events[i]);
 		output_tick(l->output);
 	}
 	return 0;

@@ -29,15 +29,20 @@ struct store_options {
 	const char *type; /* "sqlite" */
 	const char *path; /* sqlite: the database file */
 	bool read_only;   /* the command line: the schema is not touched */
+	uint64_t timeout_ms; /* of one query, which then ends with -ETIMEDOUT; 0: none */
 };
 
 /**
  * store_open() - open, and unless read_only create or migrate the schema
- * Return:  0; -ENOENT (read_only and there is none yet); other -errno with @err
+ * Return:  0; -ENOENT (read_only and there is none yet); -EPROTONOSUPPORT (made by a newer major version); other
+ *          -errno with @err
  */
 int store_open(struct store **ret, const struct store_options *o, struct error *err);
 struct store *store_close(struct store *s);
 DEFINE_CLEANUP(struct store *, store_close)
+
+/* Something the operator should know about how the store works here, or NULL. Borrowed. */
+const char *store_get_warning(const struct store *s);
 
 /* Registers @source if it is new and gives its mark: the greatest sequence number already stored. */
 int store_get_mark(struct store *s, const struct uuid *source, const char *host, const char *name, uint64_t *ret_mark,
@@ -49,9 +54,13 @@ int store_get_mark(struct store *s, const struct uuid *source, const char *host,
  * @expected, @mark: the mark before, and after
  *
  * A record the database refuses (hostile or damaged) is put into the quarantine table in the same transaction, never
- * dropped and never a reason to lose its neighbours. A record whose id is already stored is skipped.
+ * dropped and never a reason to lose its neighbours. A record whose id is already stored is skipped. One of kind
+ * RECORD_UNKNOWN goes to quarantine with its message as the bytes: that is how the writer passes on what does not
+ * decode.
  *
- * Return:  0, STORE_E_FENCED, or -errno with @err (nothing of the batch is stored then)
+ * Return:  0; STORE_E_FENCED; -ESTALE when the database file was removed or replaced (open it again); other -errno with
+ *          @err. Nothing of the batch is stored unless 0 comes back, but for a COMMIT whose answer was lost: ask the
+ *          mark again before the next attempt
  */
 int store_write(struct store *s, const struct uuid *source, const struct record *records, const uint64_t *seqs,
     size_t n, uint64_t expected, uint64_t mark, struct error *err);
@@ -67,7 +76,7 @@ struct log_query {
 	const char *search;      /* substring, letters of either case alike, LIKE metacharacters are literal */
 	const char *stream;      /* "stdout" | "stderr" */
 	int32_t pid;
-	int64_t since_us, until_us;
+	int64_t since_us, until_us; /* from (included) and up to (excluded) */
 	uint64_t limit;          /* the latest @limit that match, 0: all */
 	bool newest_first;
 	int64_t after_cursor;    /* follow: only rows behind this cursor, oldest first */

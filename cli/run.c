@@ -13,6 +13,7 @@
 #include <sys/inotify.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -192,6 +193,25 @@ static int begin(struct cli *c, const struct paths *p, const char *daemon, struc
 	return 0;
 }
 
+/* The supervisor was killed; the keeper starts another, which knows this run. Return: 0 or -1 */
+static int attach(const struct paths *p, const char *daemon, struct control **ret)
+{
+	_cleanup_json_ cJSON *request = cJSON_CreateObject();
+	uint64_t end = clock_mono_ms() + 10000;
+	struct timespec pause = { 0, 10000000 };
+	struct error err;
+
+	json_add_text(request, "verb", "run");
+	json_add_text(request, "attach", daemon);
+	*ret = control_close(*ret);
+	while (control_connect(ret, p, &err) < 0) {
+		if (clock_mono_ms() > end)
+			return -1;
+		nanosleep(&pause, NULL);
+	}
+	return control_send(*ret, request, &err) < 0 ? -1 : 0;
+}
+
 int verb_run(struct cli *c)
 {
 	_cleanup_(control_closep) struct control *control = NULL;
@@ -201,6 +221,7 @@ int verb_run(struct cli *c)
 	struct error err = { "" };
 	struct paths p;
 	sigset_t mask;
+	bool started = false;
 	int sig_fd, watch, code = -1, r;
 	size_t n = 0;
 	uint32_t dice;
@@ -258,6 +279,8 @@ int verb_run(struct cli *c)
 			if (json_get_bool(line, "ended", false)) {
 				drain(&f);
 				code = hand_on(c, line);
+			} else if (json_get_bool(line, "ok", false)) {
+				started = true;
 			} else if (json_get_string(line, "error", NULL)) {
 				const char *error = json_get_string(line, "error", "");
 
@@ -266,8 +289,10 @@ int verb_run(struct cli *c)
 			cJSON_Delete(line);
 			line = NULL;
 		}
-		if (code == -2) /* it was going down when we asked */
+		if (code == -2 || (r == -ECONNRESET && code < 0 && !started)) /* it was going down when we asked */
 			return verb_run(c);
+		if (r == -ECONNRESET && code < 0 && attach(&p, daemon, &control) == 0)
+			continue;
 		if (r < 0 && code < 0)
 			return cli_fail(CLI_OWN_FAILURE, "The command goes on; its log is in the state folder of the project 'run'",
 			    "the supervisor was killed");

@@ -1165,14 +1165,41 @@ static char *name_of_folder(const char *folder)
 	return name;
 }
 
+/* Return: whether the bytes are YAML that names the project */
+static bool name_in_document(const char *data, size_t size, char **ret)
+{
+	struct source s = { 0 };
+	const yaml_node_t *root, *name;
+	yaml_parser_t parser;
+	bool found = false;
+
+	if (!yaml_parser_initialize(&parser))
+		return false;
+	yaml_parser_set_input_string(&parser, (const unsigned char *)data, size);
+	if (yaml_parser_load(&parser, &s.doc)) {
+		root = yaml_document_get_root_node(&s.doc);
+		name = root ? get(&s, root, "name") : NULL;
+		if (name && scalar(name) && name_ok(scalar(name))) {
+			*ret = strdup(scalar(name));
+			found = true;
+		}
+		yaml_document_delete(&s.doc);
+	}
+	yaml_parser_delete(&parser);
+	return found;
+}
+
 int config_peek_name(const char *path, char **ret)
 {
 	_cleanup_(freep) char *real = realpath(path, NULL), *data = NULL;
 	char *at;
-	int r = real ? file_read(AT_FDCWD, real, FILE_MAX, &data, NULL) : -errno;
+	size_t size = 0;
+	int r = real ? file_read(AT_FDCWD, real, FILE_MAX, &data, &size) : -errno;
 
 	if (r < 0)
 		return r;
+	if (name_in_document(data, size, ret))
+		return *ret ? 0 : -ENOMEM;
 	for (at = data; at; at = strchr(at, '\n')) {
 		size_t n;
 

@@ -18,6 +18,11 @@
  *   down     {"timeout_ms":N}                   stop all, then the supervisor, writer (spool shipped), keeper
  *   reload   {"config":"FILE below RUNTIME","dry_run":bool}
  *                 -> {"daemon":..,"change":"add|remove|restart|update|same","keys":[...]} per daemon that changes
+ *   run      {"config":"FILE below RUNTIME"}    one more daemon, gone when it has ended (supervise run)
+ *                 -> {"daemon":..,"ok":true,"pid":N,"run":UUID,"log":PATH} or {"daemon":..,"ok":false,"error":TEXT}, then, once
+ *                    output and report are written, {"daemon":..,"ended":true,"exit":{"code"|"signal","core"},"crash",
+ *                    "report","log"}
+ *            {"attach":"NAME"}                    the same answer for one that runs already
  *   ping     {}                                 -> done with "supervisor"
  *
  * names: exact, "train" for all of train/N, globs (fnmatch), "all". An unknown one: done with "code":4, "error",

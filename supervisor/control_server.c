@@ -539,6 +539,17 @@ static void do_run(struct client *c, const cJSON *request)
 	char path[PATH_MAX];
 	struct daemon *d;
 
+	if (json_get_string(request, "attach", NULL)) { /* begun under a supervisor that was killed */
+		d = supervisor_find(s, json_get_string(request, "attach", ""));
+		if (!d || !daemon_is_ephemeral(d) || add_target(c, d) < 0) {
+			finish(c, 4, NULL, "no such run");
+			return;
+		}
+		c->run_id = strdup(daemon_get_entry(d)->run);
+		c->n_left = 1;
+		check(c, d);
+		return;
+	}
 	if (read_config(c, request, &config, path) < 0)
 		return;
 	d = supervisor_add_run(s, config, path, &err);

@@ -558,7 +558,7 @@ static void on_written(int status, void *userdata)
 		if (x->snapshot.kind == CAPTURE_EVENT_SNAPSHOT && x->snapshot.snapshot[0])
 			unlink(path_format(path, sizeof(path), s->paths.runtime, "pending/%s", x->snapshot.snapshot));
 	}
-	if (summary) {
+	if (summary && !x->stop_timeout) { /* "did not stop within 10s" says more than "SIGKILL" */
 		const char *where = json_get_string(summary, "where", NULL);
 
 		snprintf(cause, sizeof(cause), where ? "%s in %s" : "%s%s", json_get_string(summary, "cause", "ended"),

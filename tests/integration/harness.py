@@ -152,7 +152,8 @@ class Project:
             else:
                 with open(path, "rb") as f:
                     data = f.read()
-            for line in data.split(b"\n"):
+            # the end of the open file may be a line that is just being written
+            for line in data[:data.rfind(b"\n") + 1].split(b"\n"):
                 if line:
                     out.append(json.loads(line))
         return out

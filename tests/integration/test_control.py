@@ -78,14 +78,14 @@ def test_stopped_process_is_continued_so_that_it_can_stop(p):
 def test_too_many_restarts_give_up_and_say_so_everywhere(p):
     p.config({"a": {"command": ["sh", "-c", "exit 3"],
                     "restart": {"policy": "always", "delay": "1ms", "jitter": 0, "limit": 3, "window": "1h"}}})
-    p.run("start", "a", code=1)
+    p.run("start", "--wait", "a", code=1)
     d = p.wait_state("a", "failed")
     equal(d["last_exit"]["cause"].startswith("exit 3"), True, d["last_exit"])
     rows = wait_until(lambda: p.sql("select title from pipeline_events where event_type = 'process_failed'"),
                       "a process_failed event")
     equal(len(rows), 1)
     equal(p.run("status", code=1).stdout.count("failed") >= 1, True)
-    equal(p.registry()["daemons"]["a"]["state"], "failed")
+    wait_until(lambda: p.registry()["daemons"].get("a", {}).get("state") == "failed", "failed in registry.json")
 
 
 def test_clean_exit_with_on_failure_is_final(p):
@@ -157,12 +157,29 @@ def test_run_hands_on_exit_code_signal_and_output(p):
     check("out" in r.stdout and "err" in r.stderr, r)
     r = p.run("run", "--", "sh", "-c", "kill -TERM $$", code=-signal.SIGTERM)
     equal(p.run("run", "--", "./no-such-program", code=None).returncode, 127)
+    equal(p.run("run", "--", "true").stdout, "")
+
+
+def test_run_goes_on_when_its_supervisor_is_killed(p):
+    p.runtime = f"{p.dir}/run/run"
+    r = {}
+    t = threading.Thread(target=lambda: r.update(p=p.run("run", "--", "sh", "-c",
+                                                         "echo before; while [ ! -e go ]; do sleep 0.02; done; echo after; exit 9",
+                                                         code=None)))
+    t.start()
+    wait_until(lambda: p.pid_of("supervisor"), "a supervisor")
+    wait_until(lambda: any(x.startswith("sh -c") for x in p.processes().values()), "the command")
+    old = p.pid_of("supervisor")
+    kill9(old)
+    wait_until(lambda: p.pid_of("supervisor") not in (0, old), "a new supervisor")
+    p.write("go", "")
+    t.join(30)
+    equal((r["p"].returncode, r["p"].stdout), (9, "before\nafter\n"), r["p"].stderr)
 
 
 def test_many_daemons_do_not_mean_many_rewrites(p):
     p.config({"d": {"command": ["sleep", "1000"], "instances": 200}})
     p.run("up", "--wait", timeout=120)
-    reg = p.registry() if os.path.exists(f"{p.runtime}/registry.json") else {"daemons": {}}
     wait_until(lambda: len([1 for d in p.registry()["daemons"].values() if d["pid"]]) == 200, "200 in registry.json")
     serials = p.registry()
     check(isinstance(serials["version"], int), "version")

@@ -7,8 +7,8 @@
  * id. Text of a record cannot contain the NUL bytes that a frame header has, so a hostile log line is no frame either.
  *
  * The file may grow while it is read, and its unfinished end may be cut off and written anew (spool.c). So bytes of an
- * unfinished frame are never kept between calls, and a frame with a bad checksum is read a second time before it
- * counts as damaged.
+ * unfinished frame are never kept between calls, and a frame counts as damaged only when it is bad after a whole one
+ * was seen behind it.
  */
 #include "log/segment.h"
 
@@ -261,8 +261,8 @@ static int refill(struct segment_scan *s)
 	}
 }
 
-/* Looks for a whole frame behind @offset. Return: 1 and @offset moved there, 0 none, -errno */
-static int resync(struct segment_scan *s, uint64_t *ret_skipped)
+/* Looks for a whole frame behind @offset. Return: 1 and its offset, 0 none, -errno */
+static int resync(const struct segment_scan *s, uint64_t *ret)
 {
 	const size_t room = 2 * (size_t)WHOLE_FRAME_MAX;
 	_cleanup_(freep) unsigned char *window = malloc(room);
@@ -292,8 +292,7 @@ static int resync(struct segment_scan *s, uint64_t *ret_skipped)
 			size = frame_read(window + i, (size_t)n - i, s->salt, s->last_seq, &f);
 			if (!size || size == SIZE_MAX)
 				continue;
-			*ret_skipped += at + i - s->offset;
-			s->offset = at + i;
+			*ret = at + i;
 			return 1;
 		}
 		if ((size_t)n < room)
@@ -302,39 +301,49 @@ static int resync(struct segment_scan *s, uint64_t *ret_skipped)
 	}
 }
 
+/* The frame at @offset, if the buffer has the whole of it. */
+static bool take(struct segment_scan *s, struct spool_frame *ret)
+{
+	uint64_t in = s->offset - s->buffer_offset;
+	size_t size;
+
+	if (!s->buffer || in >= s->fill)
+		return false;
+	size = frame_read(s->buffer + in, s->fill - (size_t)in, s->salt, s->last_seq, ret);
+	if (!size || size == SIZE_MAX)
+		return false;
+	s->offset += size;
+	s->last_seq = ret->seq;
+	return true;
+}
+
 int segment_scan_next(struct segment_scan *s, struct spool_frame *ret, uint64_t *ret_skipped)
 {
-	bool fresh = false;
+	uint64_t found = 0;
 	int r;
 
-	for (;;) {
-		uint64_t in = s->offset - s->buffer_offset;
-		size_t size = SIZE_MAX;
-
-		if (s->buffer && in < s->fill)
-			size = frame_read(s->buffer + in, s->fill - (size_t)in, s->salt, s->last_seq, ret);
-		if (size && size != SIZE_MAX) {
-			s->offset += size;
-			s->last_seq = ret->seq;
-			return 1;
-		}
-		if (!fresh) {
-			r = refill(s);
-			if (r < 0)
-				return r;
-			if (!s->fill)
-				break;
-			fresh = true;
-			continue;
-		}
-		r = resync(s, ret_skipped);
+	while (!take(s, ret)) {
+		r = refill(s);
 		if (r < 0)
 			return r;
-		if (!r)
-			break;
-		fresh = false;
-		s->fill = 0;
+		if (take(s, ret))
+			return 1;
+		r = s->fill ? resync(s, &found) : 0;
+		if (r < 0)
+			return r;
+		if (!r) {
+			segment_scan_rest(s);
+			return 0;
+		}
+		/* Its end may have been written just now. What lies before a whole frame is written for good, so a third
+		 * look tells. */
+		r = refill(s);
+		if (r < 0)
+			return r;
+		if (take(s, ret))
+			return 1;
+		*ret_skipped += found - s->offset;
+		s->offset = found;
 	}
-	segment_scan_rest(s);
-	return 0;
+	return 1;
 }

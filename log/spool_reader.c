@@ -36,7 +36,7 @@ struct spool_reader {
 /* Watches the folder, or the nearest ancestor that exists. Return: 1 the folder is watched, 0 an ancestor, -errno */
 static int watch(struct spool_reader *r)
 {
-	const uint32_t mask = IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+	const uint32_t mask = IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
 	char path[PATH_MAX];
 	int wd;
 
@@ -68,7 +68,7 @@ static void forget_folder(struct spool_reader *r)
 {
 	segment_scan_close(&r->scan);
 	closep(&r->dirfd);
-	r->dirfd = -1;
+	r->dirfd = -1; /* also what lets IN_DELETE_SELF come: not while the folder is open somewhere */
 	r->finished = false;
 }
 
@@ -205,7 +205,9 @@ static int advance(struct spool_reader *r, uint64_t *ret_skipped)
 	int k;
 
 	k = segment_list(r->dirfd, &list, &n);
-	if (k < 0)
+	if (k == -ENOENT) /* the folder itself was removed */
+		n = 0;
+	else if (k < 0)
 		return k;
 	if (r->scan.fd >= 0)
 		while (i < n && list[i] <= r->segment)
@@ -264,8 +266,11 @@ static int look(struct spool_reader *r, struct spool_frame *ret, uint64_t *ret_s
 			segment_scan_close(&r->scan);
 			continue;
 		}
-		if (!k)
+		if (!k) {
+			if (r->scan.fd < 0)
+				forget_folder(r);
 			return 0;
+		}
 	}
 }
 

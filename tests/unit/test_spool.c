@@ -426,6 +426,62 @@ static void test_a_vanished_spool_is_a_new_source(void **state)
 	spool_close(s);
 }
 
+static void test_a_removed_folder_is_noticed_and_its_successor_read(void **state)
+{
+	struct fixture *f = *state;
+	struct spool *s = open_spool(f->folder, NULL);
+	_cleanup_(spool_reader_closep) struct spool_reader *r = open_reader(f->folder, 0);
+	struct pollfd p = { .fd = spool_reader_get_fd(r), .events = POLLIN };
+	struct spool_frame frame;
+	char cmd[128];
+
+	append_number(s, 1, 10);
+	assert_int_equal(read_all(r, NULL, NULL, NULL), 1);
+	spool_close(s);
+	snprintf(cmd, sizeof(cmd), "rm -r '%s'", f->folder);
+	assert_int_equal(system(cmd), 0);
+	assert_int_equal(poll(&p, 1, 5000), 1);
+	assert_int_equal(spool_reader_next(r, &frame, NULL), 0);
+	s = open_spool(f->folder, NULL);
+	append_number(s, 1, 10);
+	assert_int_equal(poll(&p, 1, 5000), 1);
+	assert_int_equal(spool_reader_next(r, &frame, NULL), -ESTALE);
+	spool_close(s);
+}
+
+/* A reader must never take a frame whose end is just being written for damage. */
+static void test_a_reader_beside_a_busy_producer_skips_nothing(void **state)
+{
+	struct fixture *f = *state;
+	_cleanup_(spool_reader_closep) struct spool_reader *r = open_reader(f->folder, 0);
+	uint64_t expected = 1, last = 0, skipped;
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		struct spool *s = open_spool(f->folder, NULL);
+
+		for (unsigned i = 1; i <= 30000; i++)
+			append_number(s, i, 20 + i * 997 % 3000);
+		_exit(0);
+	}
+	for (bool done = false; !done || expected <= last; expected = last + 1) {
+		uint64_t first = 0;
+		unsigned n;
+
+		done = waitpid(pid, &status, WNOHANG) == pid || done;
+		n = read_all(r, &first, &last, &skipped);
+		assert_int_equal(skipped, 0);
+		if (n) {
+			assert_int_equal(first, expected);
+			assert_int_equal(last - first + 1, n);
+		}
+		if (done && !n)
+			break;
+	}
+	assert_int_equal(last, 30000);
+}
+
 static void test_a_lost_or_foreign_source_file_is_restored_from_the_segments(void **state)
 {
 	struct fixture *f = *state;
@@ -646,6 +702,8 @@ int main(void)
 		TEST(test_a_damaged_end_of_an_older_segment_is_passed),
 		TEST(test_a_reader_may_come_before_the_folder),
 		TEST(test_a_vanished_spool_is_a_new_source),
+		TEST(test_a_removed_folder_is_noticed_and_its_successor_read),
+		TEST(test_a_reader_beside_a_busy_producer_skips_nothing),
 		TEST(test_a_lost_or_foreign_source_file_is_restored_from_the_segments),
 		TEST(test_a_write_cut_short_leaves_nothing_of_its_batch),
 		TEST(test_a_full_disk_leaves_nothing),

@@ -253,7 +253,8 @@ bool stage_is_valid(const void *base, size_t size)
 	        h->next_level >= _LEVEL_MAX || h->keep_raw > 1))
 		return false;
 	for (unsigned k = 0; k < _SINK_MAX; k++) {
-		if (h->out_room[k] > STAGE_OUT || h->parked_room[k] > STAGE_PARKED || h->parked[k] > h->parked_room[k])
+		if (h->out_room[k] > STAGE_OUT || h->parked_room[k] > STAGE_PARKED || h->parked[k] > h->parked_room[k] ||
+		    h->parked[k] % 8)
 			return false;
 		if (h->phase != STAGE_READY)
 			continue;

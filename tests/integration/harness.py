@@ -200,17 +200,17 @@ class Project:
                     cmdline = f.read().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            env = environ(int(entry))
-            ours = env.get(b"SUPERVISE_RUNTIME", b"").decode() == self.runtime
-            if (ours or f"{self.runtime} " in cmdline + " ") and alive(int(entry)):
+            # whatever the project is called: `supervise run` has one of its own
+            ours = environ(int(entry)).get(b"SUPERVISE_RUNTIME", b"").decode().startswith(f"{self.dir}/")
+            if (ours or f"{self.dir}/run/" in cmdline) and alive(int(entry)):
                 out[int(entry)] = cmdline
         return out
 
     def assert_nothing_left(self):
         wait_until(lambda: not self.processes(), lambda: f"no process left: {self.processes()}", 10)
 
-    def cleanup(self):
-        if os.path.exists(self.runtime):
+    def cleanup(self, at_once=False):
+        if os.path.exists(self.runtime) and not at_once:
             try:
                 subprocess.run([BIN, "-p", self.name, "down"], cwd=self.dir, env=self.env, stdin=subprocess.DEVNULL,
                                capture_output=True, timeout=30)
@@ -267,6 +267,7 @@ def main():
     failed = 0
     for i, (name, fn) in enumerate(tests, 1):
         project = Project()
+        signal.signal(signal.SIGTERM, lambda *_: (project.cleanup(at_once=True), os._exit(1)))  # meson's timeout
         title = name[5:].replace("_", " ")
         try:
             fn(project)

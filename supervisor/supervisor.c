@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -469,6 +470,12 @@ static int load_config(struct supervisor *s, struct error *err)
 	r = json_parse(text, size, &j, err);
 	if (!r)
 		r = config_from_json(j, &s->config, err);
+	cJSON_Delete(j);
+	j = NULL;
+	free(text);
+	text = NULL;
+	/* the tree was many times the size of what is kept, and every page that stays is copied by every fork(2) */
+	malloc_trim(0);
 	return r < 0 ? error_prefix(err, r, "%s", path) : 0;
 }
 

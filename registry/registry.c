@@ -56,12 +56,28 @@ struct registry {
 	uint64_t dirty_since_ms;
 };
 
+static void entry_free(struct registry_entry *e)
+{
+	free(e->name);
+	free(e->state);
+	free(e->log_path);
+	free(e->report_path);
+	free(e->restart_times_us);
+}
+
+/* Return: a copy; NULL for none, and when memory ran out */
+static int64_t *dup_times(const int64_t *times, unsigned n)
+{
+	int64_t *copy = n ? malloc(n * sizeof(*copy)) : NULL;
+
+	if (copy)
+		memcpy(copy, times, n * sizeof(*copy));
+	return copy;
+}
+
 static void slot_free(struct slot *s)
 {
-	free(s->e.name);
-	free(s->e.state);
-	free(s->e.log_path);
-	free(s->e.report_path);
+	entry_free(&s->e);
 	free(s->json);
 	free(s->extra);
 }
@@ -136,7 +152,7 @@ cJSON *registry_entry_to_json(const struct registry_entry *e)
 	json_add_i64(j, "streak", e->streak);
 	json_add_time(j, "restart_at", e->restart_at_us);
 	times = json_add_array(j, "restart_times");
-	for (unsigned i = 0; i < e->n_restart_times && i < ARRAY_SIZE(e->restart_times_us); i++) {
+	for (unsigned i = 0; i < e->n_restart_times; i++) {
 		char buf[CLOCK_TEXT_MAX];
 
 		cJSON_AddItemToArray(times, cJSON_CreateString(clock_format_utc(e->restart_times_us[i], buf)));
@@ -210,6 +226,7 @@ static char *unknown_members(const cJSON *j, const char *const *known)
 static int entry_from_json(const cJSON *j, struct registry_entry *ret)
 {
 	struct registry_entry e = { 0 };
+	int64_t times[REGISTRY_TIMES_MAX];
 	const cJSON *x, *t, *capture = json_get_object(j, "capture");
 	const char *name = json_get_string(j, "name", NULL);
 	int64_t pid = json_get_i64(j, "pid", 0), pgid = json_get_i64(j, "pgid", 0);
@@ -236,9 +253,8 @@ static int entry_from_json(const cJSON *j, struct registry_entry *ret)
 	cJSON_ArrayForEach(t, json_get_array(j, "restart_times")) {
 		int64_t us;
 
-		if (e.n_restart_times < ARRAY_SIZE(e.restart_times_us) && cJSON_IsString(t) &&
-		    clock_parse_utc(t->valuestring, &us) == 0)
-			e.restart_times_us[e.n_restart_times++] = us;
+		if (e.n_restart_times < REGISTRY_TIMES_MAX && cJSON_IsString(t) && clock_parse_utc(t->valuestring, &us) == 0)
+			times[e.n_restart_times++] = us;
 	}
 	x = json_get_object(j, "last_exit");
 	if (x) {
@@ -262,11 +278,9 @@ static int entry_from_json(const cJSON *j, struct registry_entry *ret)
 	e.state = strdup(json_get_string(j, "state", "unknown"));
 	e.log_path = dup_or_null(json_get_string(j, "log", NULL));
 	e.report_path = dup_or_null(json_get_string(j, "report", NULL));
-	if (!e.name || !e.state) {
-		free(e.name);
-		free(e.state);
-		free(e.log_path);
-		free(e.report_path);
+	e.restart_times_us = dup_times(times, e.n_restart_times);
+	if (!e.name || !e.state || (e.n_restart_times && !e.restart_times_us)) {
+		entry_free(&e);
 		return -ENOMEM;
 	}
 	*ret = e;
@@ -286,10 +300,7 @@ static struct slot *put_slot(struct registry *r, struct registry_entry *e, char 
 			void *p = r->n < ENTRIES_MAX ? realloc(r->slots, room * sizeof(*r->slots)) : NULL;
 
 			if (!p) {
-				free(e->name);
-				free(e->state);
-				free(e->log_path);
-				free(e->report_path);
+				entry_free(e);
 				free(extra);
 				return NULL;
 			}
@@ -668,11 +679,9 @@ int registry_put(struct registry *r, const struct registry_entry *e)
 	copy.state = strdup(e->state ? e->state : "unknown");
 	copy.log_path = dup_or_null(e->log_path);
 	copy.report_path = dup_or_null(e->report_path);
-	if (!copy.name || !copy.state) {
-		free(copy.name);
-		free(copy.state);
-		free(copy.log_path);
-		free(copy.report_path);
+	copy.restart_times_us = dup_times(e->restart_times_us, e->n_restart_times);
+	if (!copy.name || !copy.state || (e->n_restart_times && !copy.restart_times_us)) {
+		entry_free(&copy);
 		return -ENOMEM;
 	}
 	s = put_slot(r, &copy, NULL);

@@ -22,7 +22,10 @@
 #include "base/json.h"
 #include "base/proc.h"
 
-enum { REGISTRY_COALESCE_MS = 250 };
+enum {
+	REGISTRY_COALESCE_MS = 250,
+	REGISTRY_TIMES_MAX = 64,
+};
 
 struct registry;
 
@@ -52,7 +55,7 @@ struct registry_entry {
 	unsigned restarts;  /* since the last start by a person */
 	unsigned streak;    /* restarts in a row that the next delay is computed from */
 	int64_t restart_at_us; /* backoff: next try, wall time; 0 otherwise */
-	int64_t restart_times_us[64]; /* of the latest restarts, newest last, for the window */
+	int64_t *restart_times_us; /* of the latest restarts, newest last, for the window; at most REGISTRY_TIMES_MAX */
 	unsigned n_restart_times;
 	struct exit_info last_exit;
 	char pending_crash[37]; /* a death whose report and rows are not written yet; "" otherwise */

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +54,7 @@ struct daemon {
 	struct watch *pid_watch;
 	int note_fd;
 	struct watch *note_watch;
-	char exec_error[700];
+	char *exec_error; /* why the last start failed, or NULL */
 	int fifo[2];      /* held, never read */
 	uint32_t slot[2]; /* at the keeper; UINT32_MAX: none */
 	struct alarm_clock *alarm; /* start timeout, backoff, stop timeout, waiting for a status */
@@ -66,7 +67,7 @@ struct daemon {
 	uint64_t stop_timeout_ms; /* asked for, or UINT64_MAX: the configured one */
 	uint64_t stop_deadline_ms; /* monotonic: then SIGKILL */
 	uint64_t starts;
-	struct capture_event snapshot; /* kind NONE: none */
+	struct capture_event *snapshot; /* of the present incarnation, or NULL */
 };
 
 static void step(struct daemon *d, enum daemon_event event);
@@ -76,6 +77,33 @@ static void sweep_end(struct daemon *d);
 
 static void on_alarm(void *userdata);
 static void on_sweep_alarm(void *userdata);
+
+static void set_exec_error(struct daemon *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void set_exec_error(struct daemon *d, const char *fmt, ...)
+{
+	va_list ap;
+
+	free(d->exec_error);
+	d->exec_error = NULL;
+	if (!fmt)
+		return;
+	va_start(ap, fmt);
+	if (vasprintf(&d->exec_error, fmt, ap) < 0)
+		d->exec_error = NULL;
+	va_end(ap);
+}
+
+static void remember_restarts(struct daemon *d, const int64_t *times, unsigned n)
+{
+	int64_t *p = n ? realloc(d->e.restart_times_us, n * sizeof(*p)) : d->e.restart_times_us;
+
+	if (n && !p)
+		return; /* the window sees fewer restarts than there were */
+	d->e.restart_times_us = p;
+	d->e.n_restart_times = n;
+	if (n)
+		memmove(p, times, n * sizeof(*p));
+}
 
 int daemon_new(struct daemon **ret, struct supervisor *s, const struct daemon_config *cfg,
     const struct registry_entry *entry)
@@ -96,6 +124,9 @@ int daemon_new(struct daemon **ret, struct supervisor *s, const struct daemon_co
 	if (entry) {
 		d->e = *entry;
 		d->e.report_path = entry->report_path ? strdup(entry->report_path) : NULL;
+		d->e.restart_times_us = NULL;
+		d->e.n_restart_times = 0;
+		remember_restarts(d, entry->restart_times_us, entry->n_restart_times);
 	} else {
 		d->e.since_us = clock_now_us();
 	}
@@ -156,6 +187,9 @@ struct daemon *daemon_free(struct daemon *d)
 	free(d->e.name);
 	free(d->e.log_path);
 	free(d->e.report_path);
+	free(d->e.restart_times_us);
+	free(d->exec_error);
+	free(d->snapshot);
 	config_free(d->own_config);
 	free(d);
 	return NULL;
@@ -195,7 +229,7 @@ pid_t daemon_get_pid(const struct daemon *d)
 
 const char *daemon_get_error(const struct daemon *d)
 {
-	return d->exec_error;
+	return d->exec_error ? d->exec_error : "";
 }
 
 uint64_t daemon_get_starts(const struct daemon *d)
@@ -246,7 +280,7 @@ cJSON *daemon_to_json(const struct daemon *d)
 	json_add_text(j, "node", d->cfg->node);
 	json_add_bool(j, "autostart", d->cfg->autostart);
 	json_add_bool(j, "drift", d->e.id.pid && strcmp(d->e.digest, d->cfg->digest));
-	if (d->exec_error[0])
+	if (d->exec_error)
 		json_add_text(j, "error", d->exec_error);
 	return j;
 }
@@ -645,11 +679,12 @@ static void spawn_now(struct daemon *d)
 
 	alarm_stop(d->alarm);
 	d->backoff_over = false;
-	d->exec_error[0] = '\0';
+	set_exec_error(d, NULL);
 	d->stop_killed = d->waiting_for_status = false;
 	d->stop_timeout_ms = UINT64_MAX;
 	d->stop_deadline_ms = 0;
-	d->snapshot = (struct capture_event){ 0 };
+	free(d->snapshot);
+	d->snapshot = NULL;
 	d->starts++;
 	d->e.restart_at_us = 0;
 	d->e.id = (struct proc_id){ 0 };
@@ -659,8 +694,7 @@ static void spawn_now(struct daemon *d)
 
 	r = open_fifos(d);
 	if (r < 0) {
-		snprintf(d->exec_error, sizeof(d->exec_error), "cannot make its output pipes in %s/fifo: %s",
-		    d->s->paths.runtime, strerror(-r));
+		set_exec_error(d, "cannot make its output pipes in %s/fifo: %s", d->s->paths.runtime, strerror(-r));
 		end_unexecuted(d);
 		return;
 	}
@@ -682,7 +716,7 @@ static void spawn_now(struct daemon *d)
 	if (r < 0) {
 		if (gate[1] >= 0)
 			close(gate[1]);
-		snprintf(d->exec_error, sizeof(d->exec_error), "cannot fork: %s%s", strerror(-r),
+		set_exec_error(d, "cannot fork: %s%s", strerror(-r),
 		    r == -EAGAIN  ? " (too many processes: ulimit -u)" :
 			r == -EMFILE ? " (too many open files: raise the hard limit, ulimit -Hn)" :
 				       "");
@@ -720,14 +754,17 @@ static bool read_notes(struct daemon *d)
 			return false;
 		if (got != sizeof(n)) {
 			drop_note(d);
-			return !d->exec_error[0];
+			return !d->exec_error;
 		}
 		n.path[sizeof(n.path) - 1] = '\0';
 		n.plan.reason[sizeof(n.plan.reason) - 1] = '\0';
 		snprintf(d->e.capture_mode, sizeof(d->e.capture_mode), "%s", capture_mode_to_string(n.plan.mode));
 		snprintf(d->e.capture_reason, sizeof(d->e.capture_reason), "%s", n.plan.reason);
-		if (n.step)
-			spawn_note_format(&n, d->exec_error, sizeof(d->exec_error));
+		if (n.step) {
+			char text[700];
+
+			set_exec_error(d, "%s", spawn_note_format(&n, text, sizeof(text)));
+		}
 	}
 	return false;
 }
@@ -748,7 +785,7 @@ static void describe_end(const struct daemon *d, const struct restart_end *end, 
 	char name[24], took[24];
 
 	if (!end->executed)
-		snprintf(ret, size, "%.150s", d->exec_error);
+		snprintf(ret, size, "%.150s", daemon_get_error(d));
 	else if (!end->known)
 		snprintf(ret, size, "exit unknown (ended while nobody could see)");
 	else if (requested && d->stop_killed)
@@ -835,15 +872,15 @@ static void ended(struct daemon *d, const struct restart_end *end, const struct 
 	uint64_t delay_ms = 0;
 	uint32_t dice;
 
-	memcpy(h.times_us, d->e.restart_times_us, sizeof(h.times_us));
+	for (unsigned i = 0; i < h.n_times; i++)
+		h.times_us[i] = d->e.restart_times_us[i];
 	random_bytes(&dice, sizeof(dice));
 	verdict = restart_decide(&d->cfg->restart, end, &h, dice / 4294967295.0, &delay_ms);
 	if (requested)
 		verdict = RESTART_FINAL;
 	if (verdict == RESTART_AGAIN) {
 		d->e.streak = h.streak;
-		d->e.n_restart_times = h.n_times;
-		memcpy(d->e.restart_times_us, h.times_us, sizeof(h.times_us));
+		remember_restarts(d, h.times_us, h.n_times);
 		d->e.restarts++;
 		d->e.restart_at_us = end->now_us + (int64_t)delay_ms * 1000;
 	}
@@ -887,17 +924,12 @@ static void ended(struct daemon *d, const struct restart_end *end, const struct 
 	describe_next(verdict, requested, d, delay_ms, next, sizeof(next));
 
 	struct death_facts facts = { .crash_id = crash_id, .exit = x, .stop_timeout = d->stop_killed,
-		.requested = requested, .next = next, .exec_error = end->executed ? NULL : d->exec_error };
+		.requested = requested, .next = next, .exec_error = end->executed ? NULL : daemon_get_error(d) };
 	struct exit_info copy = *x;
-	struct capture_event snapshot = d->snapshot;
-	char exec_error[sizeof(d->exec_error)];
 
-	memcpy(exec_error, d->exec_error, sizeof(exec_error));
 	facts.exit = &copy;
-	if (facts.exec_error)
-		facts.exec_error = exec_error;
 	/* everything the report needs is copied here; only then may the successor overwrite it */
-	death_begin(d->s, d, &facts, snapshot.kind == CAPTURE_EVENT_SNAPSHOT ? &snapshot : NULL);
+	death_begin(d->s, d, &facts, d->snapshot);
 
 	switch (t.action) {
 	case ACT_WAIT_BACKOFF:
@@ -943,7 +975,7 @@ static void process_ended(struct daemon *d, bool known, int status, const struct
 	d->waiting_for_status = false;
 	if (d->note_fd >= 0 && read_notes(d) && d->state == DAEMON_STARTING)
 		set_state(d, DAEMON_RUNNING); /* executed and ended within one turn of the loop */
-	if (d->exec_error[0] && d->state != DAEMON_RUNNING) {
+	if (d->exec_error && d->state != DAEMON_RUNNING) {
 		end.executed = false;
 		if (d->child && d->pidfd >= 0) { /* its exit code 127 is our own child's */
 			siginfo_t si;
@@ -1016,9 +1048,12 @@ void daemon_ended_elsewhere(struct daemon *d, int status, const struct rusage *u
 
 void daemon_take_snapshot(struct daemon *d, const struct capture_event *e)
 {
-	if (e->pid == d->e.id.pid && e->kind == CAPTURE_EVENT_SNAPSHOT)
-		d->snapshot = *e;
-	else if (e->kind == CAPTURE_EVENT_TRACE_FAILED) {
+	if (e->pid == d->e.id.pid && e->kind == CAPTURE_EVENT_SNAPSHOT) {
+		if (!d->snapshot)
+			d->snapshot = malloc(sizeof(*d->snapshot));
+		if (d->snapshot)
+			*d->snapshot = *e;
+	} else if (e->kind == CAPTURE_EVENT_TRACE_FAILED) {
 		snprintf(d->e.capture_mode, sizeof(d->e.capture_mode), "status");
 		snprintf(d->e.capture_reason, sizeof(d->e.capture_reason), "%s", e->reason);
 		save(d);
@@ -1103,7 +1138,7 @@ static void step(struct daemon *d, enum daemon_event event)
 		if (d->state == DAEMON_STOPPING)
 			d->stop_killed = true;
 		else
-			snprintf(d->exec_error, sizeof(d->exec_error), "start_timeout: the program was not executed in time");
+			set_exec_error(d, "start_timeout: the program was not executed in time");
 		kill_tree(d);
 		break;
 	case ACT_SIGNAL: {

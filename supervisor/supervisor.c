@@ -35,7 +35,7 @@
 #include "supervisor/tree.h"
 #include "supervisor/watch.h"
 
-enum { CONFIG_MAX = 64 << 20, DOWN_WAIT_MS = 30000 };
+enum { CONFIG_MAX = 64 << 20, DOWN_WAIT_MS = 30000, TRIM_DAEMONS = 100 };
 
 /* Only what is known to this file. */
 static struct {
@@ -159,6 +159,8 @@ static void on_registry_alarm(void *userdata)
 
 	if (r < 0)
 		supervisor_say(s, true, "cannot write registry.json: %s", strerror(-r));
+	if (s->n_daemons >= TRIM_DAEMONS)
+		malloc_trim(0); /* many changes at once leave holes, and forks copy the page tables of holes too */
 	arm_registry(s);
 }
 

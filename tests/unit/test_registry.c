@@ -63,6 +63,7 @@ static void spill(const char *name, const char *text)
 
 static struct registry_entry entry(const char *name, pid_t pid)
 {
+	static int64_t times[] = { 1795455663000000 };
 	struct registry_entry e = { .name = (char *)name, .state = (char *)"running", .wanted = true, .id = { pid, 4711 },
 		.pgid = pid, .since_us = 1795455663412345, .restarts = 2, .log_path = (char *)"/x/y.log" };
 
@@ -70,7 +71,7 @@ static struct registry_entry entry(const char *name, pid_t pid)
 	strcpy(e.capture_mode, "preload");
 	e.last_exit = (struct exit_info){ .known = true, .status = SIGSEGV, .at_us = 1795455663000000, .pid = 99 };
 	strcpy(e.last_exit.cause, "SIGSEGV in f (a.c:1)");
-	e.restart_times_us[0] = 1795455663000000;
+	e.restart_times_us = times;
 	e.n_restart_times = 1;
 	return e;
 }

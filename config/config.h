@@ -85,6 +85,7 @@ struct daemon_config {
 		bool faulthandler; /* PYTHONFAULTHANDLER=1 unless the daemon sets it */
 	} python;
 	char *experiment, *stage, *node;
+	bool network; /* program or folder on a network file system: starting it may hang, and must not hang others */
 	char digest[17];           /* 16 hex digits over everything a running process would have to be restarted for */
 	struct config_place place; /* of its key, for messages */
 };

@@ -75,6 +75,7 @@ cJSON *config_to_json(const struct config *c)
 			json_add_id(limit, "soft", d->limits[k].soft);
 			json_add_id(limit, "hard", d->limits[k].hard);
 		}
+		json_add_bool(x, "network", d->network);
 		json_add_text(x, "digest", d->digest);
 		place = json_add_object(x, "place");
 		json_add_text(place, "file", d->place.file);
@@ -195,6 +196,7 @@ static int daemon_from_json(struct config *c, const cJSON *j, struct error *err)
 		if (!strcmp(c->daemons[i].name, name))
 			return error_set(err, -EINVAL, "daemon '%s' stands there twice", name);
 	d->instance = (int)json_get_i64(j, "instance", -1);
+	d->network = json_get_bool(j, "network", false);
 	r = slots_from_json(daemon_slots, d, j, err);
 	if (r < 0)
 		return error_prefix(err, r, "daemon '%s'", name);

@@ -853,6 +853,27 @@ static void make_digest(struct daemon_config *d)
 	XXH64_freeState(x);
 }
 
+static bool on_network(const char *path, const char *program)
+{
+	char found[PATH_MAX];
+	const char *search = getenv("PATH");
+
+	if (path && path_is_network(path) == 1)
+		return true;
+	if (!program || strchr(program, '/'))
+		return program && program[0] == '/' && path_is_network(program) == 1;
+	while (search && *search) {
+		size_t n = strcspn(search, ":");
+
+		snprintf(found, sizeof(found), "%.*s/%s", (int)n, search, program);
+		if (n && !access(found, X_OK))
+			return path_is_network(found) == 1;
+		search += n;
+		search += *search == ':';
+	}
+	return false;
+}
+
 static void daemon_init(struct daemon_config *d)
 {
 	*d = (struct daemon_config){ .umask = -1, .instance = -1 };
@@ -906,6 +927,7 @@ static void make_daemon(struct loader *l, const struct named *x, int instance)
 		    x->name);
 	if (!d->directory)
 		d->directory = strdup(l->sources[0]->folder);
+	d->network = d->command && on_network(d->directory, d->command[0]);
 	make_digest(d);
 }
 
@@ -1369,6 +1391,7 @@ int config_make_run(struct config **ret, const char *project, const char *daemon
 			return -ENOMEM;
 		d->restart.policy = RESTART_NEVER;
 		d->logging.level = LEVEL_DEBUG;
+		d->network = on_network(d->directory, d->command[0]);
 		make_digest(d);
 	}
 	*ret = TAKE_PTR(c);

@@ -10,8 +10,9 @@ PREFIX = os.environ["SUPERVISE_PREFIX"]
 
 
 def install(p):
-    subprocess.run(["meson", "install", "-C", BUILD, "--no-rebuild", "--quiet", "--destdir", f"{p.dir}/dest"], check=True,
-                   stdin=subprocess.DEVNULL, capture_output=True)
+    r = subprocess.run(["meson", "install", "-C", BUILD, "--no-rebuild", "--quiet", "--destdir", f"{p.dir}/dest"],
+                       stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    equal(r.returncode, 0, f"meson install: {r.stdout}{r.stderr}")
     return f"{p.dir}/dest{PREFIX}"
 
 

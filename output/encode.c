@@ -30,6 +30,7 @@ struct frame {
 	const char *logger;
 	char time[CLOCK_TEXT_MAX];
 	struct text middle;  /* JSON from after the level to the message's opening quote */
+	struct text head[_LEVEL_MAX]; /* of a line up to its message, made when a level comes up */
 	struct text scratch; /* repaired message */
 	struct text context;
 	struct record record;
@@ -46,6 +47,8 @@ void encoded_free(struct encoded *e)
 static void frame_free(struct frame *f)
 {
 	text_free(&f->middle);
+	for (unsigned i = 0; i < _LEVEL_MAX; i++)
+		text_free(&f->head[i]);
 	text_free(&f->scratch);
 	text_free(&f->context);
 }
@@ -159,6 +162,48 @@ static const char *level_name(enum log_level l)
 	return names[l];
 }
 
+/*
+ * Bytes at the beginning of well-formed text that stand for themselves in JSON; eight at a time, which is what nearly
+ * every line consists of. Source: "Bit Twiddling Hacks", hasless() and haszero()
+ */
+static size_t plain_prefix(const char *p, size_t size)
+{
+	const uint64_t ones = 0x0101010101010101ull, highs = 0x8080808080808080ull;
+	size_t i = 0;
+
+	for (; size - i >= 8; i += 8) {
+		uint64_t v, control, quote, backslash, del;
+
+		memcpy(&v, p + i, 8);
+		control = (v - ones * 0x20) & ~v;
+		quote = v ^ ones * '"';
+		backslash = v ^ ones * '\\';
+		del = v ^ ones * 0x7f;
+		quote = (quote - ones) & ~quote;
+		backslash = (backslash - ones) & ~backslash;
+		del = (del - ones) & ~del;
+		if ((control | quote | backslash | del) & highs)
+			break;
+	}
+	for (; i < size; i++)
+		if ((unsigned char)p[i] < 0x20 || p[i] == '"' || p[i] == '\\' || p[i] == 0x7f)
+			break;
+	return i;
+}
+
+/* printf(3) takes as long as the rest of a short line. */
+static void add_seq(struct text *t, uint64_t seq)
+{
+	char buf[32], *p = buf + sizeof(buf);
+
+	*--p = '"';
+	do
+		*--p = (char)('0' + seq % 10);
+	while (seq /= 10);
+	text_add_bytes(t, ",\"seq\":\"", 8);
+	text_add_bytes(t, p, (size_t)(buf + sizeof(buf) - p));
+}
+
 /* Adds one line to both outputs as far as the settings say so. */
 static int add_line(struct frame *f, const struct line *l, bool log, bool spool, struct encoded *e)
 {
@@ -171,10 +216,11 @@ static int add_line(struct frame *f, const struct line *l, bool log, bool spool,
 	/* "\r\n" ends a line too. The carriage return of a split line's last part may stand alone; it goes as well. */
 	if (!l->continued && !l->partial && size && message[size - 1] == '\r')
 		size--;
-	exact = utf8_valid_prefix(message, size) == size && !memchr(message, 0, size);
+	exact = (!stored && s->format != FORMAT_JSON) ||
+	    (utf8_valid_prefix(message, size) == size && !memchr(message, 0, size));
 	shown = message;
 	shown_size = size;
-	if (!exact && (stored || s->format == FORMAT_JSON)) {
+	if (!exact) {
 		f->scratch.size = 0;
 		for (size_t i = 0; i < size; i++) {
 			size_t n = strnlen(message + i, size - i);
@@ -191,13 +237,23 @@ static int add_line(struct frame *f, const struct line *l, bool log, bool spool,
 	}
 
 	if (log && s->format == FORMAT_JSON) {
-		text_add(&e->log, "{\"timestamp\":\"");
-		text_add(&e->log, f->time);
-		text_add(&e->log, "\",\"level\":\"");
-		text_add(&e->log, level_name(l->level));
-		text_add_bytes(&e->log, f->middle.data, f->middle.size);
-		text_add_json(&e->log, shown, shown_size);
-		text_add(&e->log, "\"");
+		struct text *head = &f->head[l->level];
+		size_t plain = plain_prefix(shown, shown_size);
+
+		if (!head->size) {
+			text_add(head, "{\"timestamp\":\"");
+			text_add(head, f->time);
+			text_add(head, "\",\"level\":\"");
+			text_add(head, level_name(l->level));
+			text_add_bytes(head, f->middle.data, f->middle.size);
+			if (head->failed)
+				return -ENOMEM;
+		}
+		text_add_bytes(&e->log, head->data, head->size);
+		text_add_bytes(&e->log, shown, plain);
+		if (plain < shown_size)
+			text_add_json(&e->log, shown + plain, shown_size - plain);
+		text_add_bytes(&e->log, "\"", 1);
 		if (l->continued)
 			text_add(&e->log, ",\"continued\":true");
 		if (l->partial)
@@ -208,15 +264,22 @@ static int add_line(struct frame *f, const struct line *l, bool log, bool spool,
 			text_add(&e->log, "\"");
 		}
 		if (stored && f->job->next_seq)
-			text_addf(&e->log, ",\"seq\":\"%" PRIu64 "\"", f->job->next_seq + e->records);
-		text_add(&e->log, "}\n");
+			add_seq(&e->log, f->job->next_seq + e->records);
+		text_add_bytes(&e->log, "}\n", 2);
 	} else if (log && s->format == FORMAT_TEXT) {
-		text_add(&e->log, f->time);
-		text_add(&e->log, f->job->stream ? " stderr " : " stdout ");
-		text_add(&e->log, level_name(l->level));
-		text_add(&e->log, " ");
+		struct text *head = &f->head[l->level];
+
+		if (!head->size) {
+			text_add(head, f->time);
+			text_add(head, f->job->stream ? " stderr " : " stdout ");
+			text_add(head, level_name(l->level));
+			text_add(head, " ");
+			if (head->failed)
+				return -ENOMEM;
+		}
+		text_add_bytes(&e->log, head->data, head->size);
 		text_add_bytes(&e->log, message, size);
-		text_add(&e->log, "\n");
+		text_add_bytes(&e->log, "\n", 1);
 	}
 
 	if (stored) {

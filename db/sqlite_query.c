@@ -221,7 +221,7 @@ static int build_logs(struct sqlite_store *s, const struct log_query *q, struct 
 	text_add(ret, "SELECT " LOG_COLUMNS " FROM (");
 	text_add(ret, branches > 1 ? "SELECT k, t FROM (" : "");
 	for (size_t i = 0; i < branches; i++) {
-		const struct ids one = { &daemons.v[i], 1 };
+		const struct ids one = { branches > 1 ? &daemons.v[i] : NULL, 1 };
 
 		text_add(ret, i ? " UNION ALL " : "");
 		text_add(ret, branches > 1 ? "SELECT * FROM (" : "");

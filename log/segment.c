@@ -264,10 +264,20 @@ static int refill(struct segment_scan *s)
 /* Looks for a whole frame behind @offset. Return: 1 and its offset, 0 none, -errno */
 static int resync(const struct segment_scan *s, uint64_t *ret)
 {
-	const size_t room = 2 * (size_t)WHOLE_FRAME_MAX;
-	_cleanup_(freep) unsigned char *window = malloc(room);
+	_cleanup_(freep) unsigned char *window = NULL;
+	size_t room = 2 * (size_t)WHOLE_FRAME_MAX;
 	uint64_t at = s->offset + 1;
+	struct stat st;
+	bool whole; /* the window reaches to the end of the file as it was */
 
+	if (fstat(s->fd, &st) < 0)
+		return -errno;
+	if ((uint64_t)st.st_size <= at)
+		return 0;
+	whole = (uint64_t)st.st_size - at <= room;
+	if (whole)
+		room = (size_t)((uint64_t)st.st_size - at);
+	window = malloc(room);
 	if (!window)
 		return -ENOMEM;
 	for (;;) {
@@ -277,7 +287,8 @@ static int resync(const struct segment_scan *s, uint64_t *ret)
 		if (n < 0)
 			return (int)n;
 		/* but for the end of the file, a frame that begins in the first half is whole within the window */
-		end = (size_t)n < room ? (size_t)n : WHOLE_FRAME_MAX;
+		whole = whole || (size_t)n < room;
+		end = whole ? (size_t)n : WHOLE_FRAME_MAX;
 		for (size_t i = 0; i < end && crc_bytes < RESYNC_CRC_BYTES; i++) {
 			struct spool_frame f;
 			size_t size;
@@ -295,7 +306,7 @@ static int resync(const struct segment_scan *s, uint64_t *ret)
 			*ret = at + i;
 			return 1;
 		}
-		if ((size_t)n < room)
+		if (whole)
 			return 0;
 		at += WHOLE_FRAME_MAX;
 	}

@@ -191,6 +191,7 @@ static void test_a_second_producer_is_refused(void **state)
 	assert_int_equal(spool_open(&second, f->folder, NULL, &err), -EBUSY);
 	assert_null(second);
 	assert_non_null(strstr(err.text, "another process"));
+	append_number(s, 1, 10);
 }
 
 static void test_a_batch_spans_segments_and_is_trimmed(void **state)

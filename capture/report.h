@@ -44,6 +44,23 @@ struct crash_context {
 /* Return: the report (caller deletes), or NULL when memory ran out. Fills "summary" as far as the status tells. */
 cJSON *report_new_raw(const struct crash_context *c);
 
+/**
+ * report_summarize() - make "summary" (and "exit"."text") from the other members
+ * @report:  changed; "signal" is used if it is there, as is "last_output"
+ * @where:   "function (file:line)" of the frame that matters, or NULL
+ */
+void report_summarize(cJSON *report, const char *where);
+
+/* The first frame of the crashed thread that is not machinery: its "function (file:line)". Return: @ret, or NULL */
+const char *report_where(const cJSON *report, char *ret, size_t size);
+
+/* The crashed thread's frames as plain text, the other threads below: member "traceback". */
+void report_add_traceback(cJSON *report);
+
+/* Crash signals and their codes: "segmentation fault", "SEGV_MAPERR". Return: static text, or NULL */
+const char *report_signal_text(int sig);
+const char *report_code_name(int sig, int code);
+
 /*
  * Members that every report has, raw or complete, and that supervisor and command line use:
  *   "schema", "crash_id", "short_id" (last 8 hex digits of the id), "complete", "project", "host", "daemon", "run", "pid",
@@ -53,6 +70,7 @@ cJSON *report_new_raw(const struct crash_context *c);
  *   "traceback": plain text of the crashed thread's frames (all threads below), or null,
  *   "fingerprint": {"group","exact"} | null, "last_output": [...], "next", "capture": {"mode","reason","held_us"},
  *   "resources": {"max_rss_bytes","user_us","system_us"}, "threads": [...], "modules": [...]
+ * A complete one has "signal", "process", "registers", "code" and "memory" as well; see supervise-crash(5).
  */
 
 /**

@@ -19,6 +19,9 @@ enum {
 	ARCH_RED_ZONE = 0,
 };
 
+/* From the stack pointer in the trampoline to the siginfo of the signal. Source: struct rt_sigframe */
+#define ARCH_FRAME_SIGINFO 0
+
 #define ARCH_REG_NAMES                                                                                       \
 	{ "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14",     \
 		"x15", "x16", "x17", "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27",   \

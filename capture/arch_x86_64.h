@@ -25,6 +25,10 @@ enum {
 	ARCH_RED_ZONE = 128,
 };
 
+/* From the stack pointer in the trampoline to the siginfo of the signal. Source: struct rt_sigframe */
+#define ARCH_FRAME_SIGINFO 304
+#define ARCH_FRAME_ERR (40 + 19 * 8)
+
 #define ARCH_REG_NAMES                                                                                       \
 	{ "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13",    \
 		"r14", "r15", "rip", "eflags", "orig_rax", "err" }

@@ -388,7 +388,7 @@ static void name_frame(const cJSON *f, char *ret, size_t size)
 		snprintf(ret, size, "address %s", json_get_string(f, "pc", "?"));
 }
 
-const char *report_where(const cJSON *report, char *ret, size_t size)
+const cJSON *report_where_frame(const cJSON *report)
 {
 	const cJSON *thread = crashed_thread(report), *f, *first = NULL, *user = NULL;
 
@@ -405,9 +405,16 @@ const char *report_where(const cJSON *report, char *ret, size_t size)
 	}
 	if (first && user && json_get_bool(first, "system", false))
 		first = user;
-	if (!first)
+	return first;
+}
+
+const char *report_where(const cJSON *report, char *ret, size_t size)
+{
+	const cJSON *f = report_where_frame(report);
+
+	if (!f)
 		return NULL;
-	name_frame(first, ret, size);
+	name_frame(f, ret, size);
 	return ret;
 }
 

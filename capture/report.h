@@ -51,7 +51,10 @@ cJSON *report_new_raw(const struct crash_context *c);
  */
 void report_summarize(cJSON *report, const char *where);
 
-/* The first frame of the crashed thread that is not machinery: its "function (file:line)". Return: @ret, or NULL */
+/* The frame of the crashed thread that matters: the first that is not machinery, its caller if that is a library. */
+const cJSON *report_where_frame(const cJSON *report);
+
+/* Its "function (file:line)". Return: @ret, or NULL */
 const char *report_where(const cJSON *report, char *ret, size_t size);
 
 /* The crashed thread's frames as plain text, the other threads below: member "traceback". */

@@ -727,12 +727,18 @@ static int sqlite_write(struct store *store, const struct uuid *source, const st
 	return r;
 }
 
+static void sqlite_release_memory_(struct store *store)
+{
+	sqlite3_db_release_memory(sqlite_of(store)->db);
+}
+
 const struct store_ops sqlite_ops = {
 	.type = "sqlite",
 	.open = sqlite_open_,
 	.close = sqlite_close_,
 	.get_mark = sqlite_get_mark,
 	.write = sqlite_write,
+	.release_memory = sqlite_release_memory_,
 	.query_logs = sqlite_query_logs,
 	.query_events = sqlite_query_events,
 	.get_cursors = sqlite_get_cursors,

@@ -41,6 +41,11 @@ int store_write(struct store *s, const struct uuid *source, const struct record 
 	return s->ops->write(s, source, records, seqs, n, expected, mark, err);
 }
 
+void store_release_memory(struct store *s)
+{
+	s->ops->release_memory(s);
+}
+
 int store_query_logs(struct store *s, const struct log_query *q, store_row_fn fn, void *userdata, struct error *err)
 {
 	return s->ops->query_logs(s, q, fn, userdata, err);

@@ -65,6 +65,9 @@ int store_get_mark(struct store *s, const struct uuid *source, const char *host,
 int store_write(struct store *s, const struct uuid *source, const struct record *records, const uint64_t *seqs,
     size_t n, uint64_t expected, uint64_t mark, struct error *err);
 
+/* Gives back the memory of caches, after which nothing but speed is different. */
+void store_release_memory(struct store *s);
+
 /* What to read. Zero means "no condition". Times are wall microseconds. */
 struct log_query {
 	const char *const *daemons; /* any of these names; a name without instance takes all its instances */

@@ -19,6 +19,7 @@ struct store_ops {
 	    struct error *err);
 	int (*write)(struct store *s, const struct uuid *source, const struct record *records, const uint64_t *seqs,
 	    size_t n, uint64_t expected, uint64_t mark, struct error *err);
+	void (*release_memory)(struct store *s);
 	int (*query_logs)(struct store *s, const struct log_query *q, store_row_fn fn, void *userdata, struct error *err);
 	int (*query_events)(struct store *s, const struct event_query *q, store_row_fn fn, void *userdata,
 	    struct error *err);

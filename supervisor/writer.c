@@ -23,6 +23,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -49,6 +50,7 @@ enum {
 	CONTROL_FD = 3,
 	BACKLOG_RECORDS = 4096, /* of one transaction when there is a backlog */
 	BACKLOG_BYTES = 1 << 20,
+	REST_MS = 3000, /* after the last batch, caches are given back; then nothing wakes us but work */
 	LINGER_MS = 40, /* at most 25 looks a second at a spool whose batch is not full */
 	RETRY_MIN_MS = 250,
 	RETRY_MAX_MS = 30000,
@@ -87,6 +89,7 @@ static struct {
 	uint64_t retry_ms; /* no attempt before this */
 	uint64_t delay_ms;
 	uint64_t finish_by_ms; /* end of draining or finishing */
+	uint64_t rest_ms;      /* when to give caches back; 0: done */
 } self = { .batch = 100, .flush_ms = 5000, .feeds = { { .name = "supervisor" }, { .name = "logger" } } };
 
 /* --- the supervisor ----------------------------------------------------------------------------------------------- */
@@ -292,6 +295,15 @@ static bool is_due(const struct feed *f, uint64_t now)
 
 /* --- shipping ----------------------------------------------------------------------------------------------------- */
 
+/* Whether something was read that waits for its batch to fill. */
+static bool is_gathering(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(self.feeds); i++)
+		if (self.feeds[i].n)
+			return true;
+	return false;
+}
+
 /* Return: 0 or -errno with @err */
 static int ship(struct feed *f, struct error *err)
 {
@@ -317,6 +329,7 @@ static int ship(struct feed *f, struct error *err)
 	if (!r) {
 		f->mark = mark;
 		forget_pending(f);
+		self.rest_ms = clock_mono_ms() + REST_MS;
 		(void)spool_trim(f->folder, mark);
 		return 0;
 	}
@@ -387,6 +400,13 @@ static int work(void)
 	now = clock_mono_ms();
 	if (r < 0)
 		return self.retry_ms > now ? (int)(self.retry_ms - now) + 1 : 0;
+	if (self.rest_ms && self.store && now >= self.rest_ms && !is_gathering()) {
+		self.rest_ms = 0;
+		store_release_memory(self.store);
+		malloc_trim(0);
+	}
+	if (self.rest_ms && !is_gathering())
+		wait = self.rest_ms > now ? self.rest_ms - now : 0;
 	for (size_t i = 0; i < ARRAY_SIZE(self.feeds); i++) {
 		const struct feed *f = &self.feeds[i];
 		uint64_t due = f->first_ms + self.flush_ms;
@@ -438,7 +458,7 @@ static void loop(int signals)
 		if (self.trouble[0]) { /* what is appended meanwhile is for the next attempt */
 			k = poll(p, 2, timeout);
 		} else {
-			if (timeout > 0) { /* a batch is gathering: a look at every append would be wasted */
+			if (timeout > 0 && is_gathering()) { /* a look at every append would be wasted */
 				k = poll(p, 2, timeout < LINGER_MS ? timeout : LINGER_MS);
 				timeout = timeout < LINGER_MS ? 0 : timeout - LINGER_MS;
 			}

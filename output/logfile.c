@@ -282,7 +282,8 @@ int logfile_compress(int dirfd, const char *name)
 		return -EINVAL;
 	if (flock(in, LOCK_EX | LOCK_NB) < 0)
 		return -errno;
-	out = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	(void)unlinkat(dirfd, tmp, 0); /* of somebody who was killed */
+	out = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (out < 0)
 		return -errno;
 	ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, ZSTD_LEVEL);

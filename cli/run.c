@@ -33,34 +33,6 @@ struct follower {
 	struct text rest; /* a line that is not whole yet */
 };
 
-static int base64_value(char c)
-{
-	static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	const char *p = c ? strchr(set, c) : NULL;
-
-	return p ? (int)(p - set) : -1;
-}
-
-static void add_base64(struct text *t, const char *s)
-{
-	unsigned acc = 0, bits = 0;
-
-	for (; *s && *s != '='; s++) {
-		int v = base64_value(*s);
-		char byte;
-
-		if (v < 0)
-			return;
-		acc = acc << 6 | (unsigned)v;
-		bits += 6;
-		if (bits >= 8) {
-			bits -= 8;
-			byte = (char)(acc >> bits & 0xff);
-			text_add_bytes(t, &byte, 1);
-		}
-	}
-}
-
 /* One line of the log file back into the bytes that were written. */
 static void print_line(const char *line, size_t size)
 {
@@ -74,7 +46,7 @@ static void print_line(const char *line, size_t size)
 	out = !strcmp(json_get_string(j, "stream", "stdout"), "stderr") ? stderr : stdout;
 	raw = json_get_string(j, "raw", NULL);
 	if (raw)
-		add_base64(&t, raw);
+		cli_add_base64(&t, raw);
 	else
 		text_add(&t, json_get_string(j, "message", ""));
 	if (!json_get_bool(j, "partial", false) && !json_get_bool(j, "continued", false))

@@ -162,7 +162,10 @@ int cli_find_project(struct cli *c, const struct cli_verb *v)
 	} else if (needed) {
 		r = only_one(c, v);
 	} else {
-		return 0;
+		_cleanup_text_ struct text names = { 0 };
+
+		if (list_projects(c, false, answers, &names) != 1)
+			return 0;
 	}
 	if (r)
 		return r;

@@ -155,7 +155,7 @@ static int connect_or_launch(struct cli *c, struct control **ret, bool *ret_laun
 		return r;
 	r = launch_supervisor(&c->paths, config, &err);
 	if (r < 0)
-		return cli_fail(CLI_OS, "supervise doctor looks for the usual causes", "%s", err.text);
+		return cli_fail(r == -EACCES || r == -EPERM ? CLI_PERMISSION : r == -EAGAIN ? CLI_TRY_AGAIN : CLI_UNAVAILABLE, "supervise doctor looks for the usual causes", "%s", err.text);
 	*ret_launched = r == 0;
 	if (control_connect(ret, &c->paths, &err) < 0)
 		return cli_fail(CLI_UNAVAILABLE, NULL, "%s", err.text);

@@ -33,65 +33,6 @@ int verb_version(struct cli *c)
 	return CLI_OK;
 }
 
-/* --- help --------------------------------------------------------------------------------------------------------- */
-
-static void print_options(FILE *out, const char *list)
-{
-	for (const struct cli_option *o = cli_options; o->name; o++) {
-		const char *p = strstr(list, o->name);
-		size_t n = strlen(o->name);
-		char head[64];
-
-		while (p && !((p == list || p[-1] == ' ') && (p[n] == ' ' || !p[n])))
-			p = strstr(p + 1, o->name);
-		if (!p)
-			continue;
-		if (o->letter)
-			snprintf(head, sizeof(head), "-%c, --%s%s%s", o->letter, o->name, o->argument ? " " : "", o->argument ? o->argument : "");
-		else
-			snprintf(head, sizeof(head), "    --%s%s%s", o->name, o->argument ? " " : "", o->argument ? o->argument : "");
-		fprintf(out, "  %-26s %s\n", head, o->help);
-	}
-}
-
-void cli_print_help(FILE *out, const struct cli_verb *v)
-{
-	if (v) {
-		fprintf(out, "usage: supervise %s %s\n\n%s.\n", v->name, v->arguments, v->summary ? v->summary : "");
-		if (v->help)
-			fprintf(out, "%s\n", v->help);
-		if (v->aliases)
-			fprintf(out, "Also called: %s\n", v->aliases);
-		if (v->options[0]) {
-			fprintf(out, "\nOptions:\n");
-			print_options(out, v->options);
-		}
-		fprintf(out, "\nGlobal options:\n");
-		print_options(out, cli_global_options);
-		return;
-	}
-	fprintf(out, "usage: supervise [OPTION...] VERB [ARGUMENT...]\n\n"
-		     "Runs daemons and jobs without root, keeps what they said, and says why they died.\n\n");
-	for (v = cli_verbs; v->name; v++)
-		if (v->summary)
-			fprintf(out, "  %-12s %s\n", v->name, v->summary);
-	fprintf(out, "\nBegin with:  supervise run -- COMMAND    or    supervise init\n"
-		     "More:        supervise help VERB, man supervise\n");
-}
-
-int verb_help(struct cli *c)
-{
-	const struct cli_verb *v = NULL;
-
-	if (c->o.n_args) {
-		v = cli_find_verb(c->o.args[0]);
-		if (!v)
-			return cli_fail(CLI_USAGE, "See: supervise help", "'%s' is no verb of supervise", c->o.args[0]);
-	}
-	cli_print_help(stdout, v);
-	return CLI_OK;
-}
-
 /* --- configuration ------------------------------------------------------------------------------------------------ */
 
 int verb_check(struct cli *c)
@@ -226,7 +167,7 @@ int verb_init(struct cli *c)
 	if (!imported)
 		text_add(&t, example);
 	if (t.failed)
-		return CLI_OS;
+		return cli_fail(CLI_TRY_AGAIN, NULL, "out of memory");
 	r = file_replace(AT_FDCWD, file, t.data, t.size, 0644, 0);
 	if (r < 0)
 		return cli_fail(CLI_CANT_CREATE, NULL, "cannot write %s: %s", file, strerror(-r));

@@ -4,6 +4,7 @@
  * when the first run begins and leaves with the last one. Output is followed in the log file; the exit status, or the
  * signal, is handed on.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -13,7 +14,7 @@
 #include <sys/inotify.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <time.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -29,40 +30,14 @@ static const char project[] = "run";
 
 struct follower {
 	char path[PATH_MAX];
-	int fd;          /* the log file, -1 until it is there */
+	int fd;           /* the log file, -1 until it is there */
+	ino_t inode;
 	struct text rest; /* a line that is not whole yet */
+	bool broken;      /* nobody reads our output any more */
 };
 
-static int base64_value(char c)
-{
-	static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	const char *p = c ? strchr(set, c) : NULL;
-
-	return p ? (int)(p - set) : -1;
-}
-
-static void add_base64(struct text *t, const char *s)
-{
-	unsigned acc = 0, bits = 0;
-
-	for (; *s && *s != '='; s++) {
-		int v = base64_value(*s);
-		char byte;
-
-		if (v < 0)
-			return;
-		acc = acc << 6 | (unsigned)v;
-		bits += 6;
-		if (bits >= 8) {
-			bits -= 8;
-			byte = (char)(acc >> bits & 0xff);
-			text_add_bytes(t, &byte, 1);
-		}
-	}
-}
-
 /* One line of the log file back into the bytes that were written. */
-static void print_line(const char *line, size_t size)
+static void print_line(struct follower *f, const char *line, size_t size)
 {
 	_cleanup_json_ cJSON *j = NULL;
 	_cleanup_text_ struct text t = { 0 };
@@ -72,38 +47,66 @@ static void print_line(const char *line, size_t size)
 	if (json_parse(line, size, &j, NULL) < 0)
 		return;
 	out = !strcmp(json_get_string(j, "stream", "stdout"), "stderr") ? stderr : stdout;
+	if (out == stderr)
+		fflush(stdout); /* in the order of writing, where both are one file */
 	raw = json_get_string(j, "raw", NULL);
 	if (raw)
-		add_base64(&t, raw);
+		cli_add_base64(&t, raw);
 	else
 		text_add(&t, json_get_string(j, "message", ""));
 	if (!json_get_bool(j, "partial", false) && !json_get_bool(j, "continued", false))
 		text_add(&t, "\n");
 	fwrite(t.data ? t.data : "", 1, t.size, out);
+	f->broken |= ferror(out) && errno == EPIPE;
 }
 
-static void drain(struct follower *f)
+static void print_lines(struct follower *f)
+{
+	size_t at = 0;
+	char *end;
+
+	while (at < f->rest.size && (end = memchr(f->rest.data + at, '\n', f->rest.size - at))) {
+		print_line(f, f->rest.data + at, (size_t)(end - f->rest.data) - at);
+		at = (size_t)(end - f->rest.data) + 1;
+	}
+	if (at) {
+		memmove(f->rest.data, f->rest.data + at, f->rest.size - at);
+		f->rest.size -= at;
+	}
+}
+
+static void read_to_end(struct follower *f)
 {
 	char buf[65536];
 	ssize_t n;
 
-	if (f->fd < 0)
-		f->fd = open(f->path, O_RDONLY | O_CLOEXEC);
 	while (f->fd >= 0 && (n = read(f->fd, buf, sizeof(buf))) > 0) {
-		char *end;
-
 		text_add_bytes(&f->rest, buf, (size_t)n);
-		while (f->rest.size && (end = memchr(f->rest.data, '\n', f->rest.size))) {
-			size_t len = (size_t)(end - f->rest.data);
-
-			print_line(f->rest.data, len);
-			memmove(f->rest.data, end + 1, f->rest.size - len - 1);
-			f->rest.size -= len + 1;
-		}
+		print_lines(f);
 	}
-	fflush(stdout);
 }
 
+/* What is new, through a rotation too: the old file is read to its end once it has its new name. */
+static void drain(struct follower *f)
+{
+	struct stat st;
+
+	read_to_end(f);
+	while (stat(f->path, &st) == 0 && (f->fd < 0 || st.st_ino != f->inode)) {
+		read_to_end(f);
+		if (f->fd >= 0)
+			close(f->fd);
+		f->fd = open(f->path, O_RDONLY | O_CLOEXEC);
+		if (f->fd < 0 || fstat(f->fd, &st) < 0)
+			break;
+		f->inode = st.st_ino;
+		read_to_end(f);
+	}
+	if (fflush(stdout) == EOF && errno == EPIPE)
+		f->broken = true;
+}
+
+/* @sig: to be sent to all of it; 0: it is stopped */
 static int forward(const struct paths *p, const char *daemon, int sig)
 {
 	_cleanup_(control_closep) struct control *control = NULL;
@@ -111,8 +114,9 @@ static int forward(const struct paths *p, const char *daemon, int sig)
 	struct error err;
 	char name[24];
 
-	json_add_text(j, "verb", "signal");
-	json_add_text(j, "signal", signal_to_name(sig, name));
+	json_add_text(j, "verb", sig ? "signal" : "stop");
+	if (sig)
+		json_add_text(j, "signal", signal_to_name(sig, name));
 	json_add_bool(j, "tree", true);
 	cJSON_AddItemToArray(json_add_array(j, "names"), cJSON_CreateString(daemon));
 	return control_connect(&control, p, &err) < 0 ? -1 : control_request(control, j, NULL, NULL, &done, &err);
@@ -158,12 +162,59 @@ static int hand_on(struct cli *c, const cJSON *ended)
 
 static int exec_failure(const char *error)
 {
-	int code = strstr(error, "No such file") ? CLI_NOT_FOUND : strstr(error, "exec ") ? CLI_NOT_EXECUTABLE : CLI_OWN_FAILURE;
+	int code = !strstr(error, "exec ") ? CLI_OWN_FAILURE : strstr(error, "No such file") ? CLI_NOT_FOUND : CLI_NOT_EXECUTABLE;
 
 	return cli_fail(code, NULL, "%s", error);
 }
 
-static int begin(struct cli *c, const struct paths *p, const char *daemon, struct control **ret)
+/* Variables that a supervisor needs itself. The rest of a caller's environment is that of its command alone: the supervisor
+ * is shared by all runs. */
+static const char *const own_variables[] = { "PATH=", "HOME=", "USER=", "LOGNAME=", "SHELL=", "LANG=", "LC_ALL=", "TZ=", "TMPDIR=",
+	"XDG_RUNTIME_DIR=", "XDG_STATE_HOME=", "XDG_CONFIG_HOME=", "XDG_CACHE_HOME=", "SUPERVISE_RUNTIME_DIR=", "SUPERVISE_LIBEXEC=",
+	"DEBUGINFOD_URLS=", "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=" };
+
+/* What a session or service manager, or an outer supervisor, meant for this process and not for the command. */
+static const char *const not_passed[] = { "NOTIFY_SOCKET=", "JOURNAL_STREAM=", "LISTEN_", "WATCHDOG_", "INVOCATION_ID=", "SUPERVISE_" };
+
+static bool begins_with_any(const char *s, const char *const *list, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!strncmp(s, list[i], strlen(list[i])))
+			return true;
+	return false;
+}
+
+/* The command's environment as it is here, and ours cut down to what is kept. Return: 0 or -ENOMEM */
+static int split_environment(char ***ret)
+{
+	_cleanup_(freep) char **all = NULL;
+	size_t n = 0, n_all = 0, n_own = 0;
+
+	while (environ && environ[n])
+		n++;
+	all = calloc(n + 1, sizeof(*all));
+	if (!all)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		char *e = environ[i];
+		bool own = begins_with_any(e, own_variables, ARRAY_SIZE(own_variables));
+
+		if (*e != '=' && strchr(e, '=') && (own || !begins_with_any(e, not_passed, ARRAY_SIZE(not_passed)))) {
+			all[n_all] = strdup(e);
+			if (!all[n_all++])
+				return -ENOMEM;
+		}
+		if (own)
+			environ[n_own++] = e;
+	}
+	if (environ)
+		environ[n_own] = NULL;
+	*ret = TAKE_PTR(all);
+	return 0;
+}
+
+/* Return: 0; -1: the supervisor just left, try again; an exit code after a message */
+static int begin(struct cli *c, const struct paths *p, const char *daemon, char **environment, struct control **ret)
 {
 	_cleanup_(config_freep) struct config *empty = NULL, *config = NULL;
 	_cleanup_json_ cJSON *j = NULL, *request = cJSON_CreateObject();
@@ -174,10 +225,14 @@ static int begin(struct cli *c, const struct paths *p, const char *daemon, struc
 
 	if (config_make_run(&empty, project, NULL, NULL) < 0 || config_make_run(&config, project, daemon, c->o.args) < 0)
 		return cli_fail(CLI_OWN_FAILURE, NULL, "out of memory");
+	config->daemons[0].umask = (int)umask(077);
+	umask((mode_t)config->daemons[0].umask);
+	config->daemons[0].environment = environment;
 	r = launch_supervisor(p, empty, &err);
+	j = r < 0 ? NULL : config_to_json(config);
+	config->daemons[0].environment = NULL;
 	if (r < 0)
 		return cli_fail(CLI_OWN_FAILURE, "supervise doctor looks for the usual causes", "%s", err.text);
-	j = config_to_json(config);
 	text = j ? json_print(j) : NULL;
 	snprintf(file, sizeof(file), "new.%d.json", (int)getpid());
 	path_format(path, sizeof(path), p->runtime, "%s", file);
@@ -196,45 +251,127 @@ static int begin(struct cli *c, const struct paths *p, const char *daemon, struc
 /* The supervisor was killed; the keeper starts another, which knows this run. Return: 0 or -1 */
 static int attach(const struct paths *p, const char *daemon, struct control **ret)
 {
+	_cleanup_(closep) int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	_cleanup_json_ cJSON *request = cJSON_CreateObject();
 	uint64_t end = clock_mono_ms() + 10000;
-	struct timespec pause = { 0, 10000000 };
+	char events[4096];
 	struct error err;
 
 	json_add_text(request, "verb", "run");
 	json_add_text(request, "attach", daemon);
 	*ret = control_close(*ret);
+	if (watch < 0 || inotify_add_watch(watch, p->runtime, IN_CREATE | IN_MOVED_TO | IN_MODIFY) < 0)
+		return -1;
+	/* the socket appears, and something is written after it listens */
 	while (control_connect(ret, p, &err) < 0) {
-		if (clock_mono_ms() > end)
+		struct pollfd fd = { watch, POLLIN, 0 };
+		uint64_t now = clock_mono_ms();
+
+		if (now >= end || (poll(&fd, 1, (int)(end - now)) < 0 && errno != EINTR))
 			return -1;
-		nanosleep(&pause, NULL);
+		while (read(watch, events, sizeof(events)) > 0)
+			;
 	}
 	return control_send(*ret, request, &err) < 0 ? -1 : 0;
 }
 
+/* The command's name, and something that no other run has. */
+static void make_name(const char *command, char ret[96])
+{
+	const char *base = strrchr(command, '/');
+	uint32_t dice;
+	size_t n = 0;
+
+	for (base = base ? base + 1 : command; *base && n < 40; base++) {
+		char letter = (char)tolower((unsigned char)*base);
+
+		if (isalnum((unsigned char)letter) ? (unsigned char)letter < 0x80 : n && strchr("_.-", letter))
+			ret[n++] = letter;
+	}
+	random_bytes(&dice, sizeof(dice));
+	snprintf(ret + n, 96 - n, "%s%08x", n ? "-" : "r", dice);
+}
+
+enum { AGAIN = -2 };
+
+/* Follows the command to its end. Return: exit code; AGAIN when the supervisor was just leaving */
+static int follow(struct cli *c, const struct paths *p, const char *daemon, struct control **control, int sig_fd)
+{
+	_cleanup_(closep) int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	struct follower f = { .fd = -1 };
+	char folder[PATH_MAX], events[4096];
+	struct error err = { "" };
+	bool stopped = false, started = false;
+	int code = -1, r = 0;
+
+	path_format(f.path, sizeof(f.path), p->state, "log/%s.log", daemon);
+	if (watch < 0 ||
+	    inotify_add_watch(watch, path_format(folder, sizeof(folder), p->state, "log"), IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0)
+		return cli_fail(CLI_OWN_FAILURE, "fs.inotify.max_user_instances may be too low", "cannot watch the log: %s", strerror(errno));
+	if (c->o.verbose)
+		cli_note(c, "log: %s", f.path);
+	while (code == -1) {
+		struct pollfd fds[] = { { control_get_fd(*control), POLLIN, 0 }, { watch, POLLIN, 0 }, { sig_fd, POLLIN, 0 } };
+		_cleanup_json_ cJSON *line = NULL;
+
+		if (poll(fds, ARRAY_SIZE(fds), -1) < 0) {
+			if (errno != EINTR)
+				return cli_fail(CLI_OWN_FAILURE, NULL, "poll: %s", strerror(errno));
+			continue;
+		}
+		if (fds[2].revents) {
+			struct signalfd_siginfo info;
+
+			if (read(sig_fd, &info, sizeof(info)) == sizeof(info))
+				forward(p, daemon, (int)info.ssi_signo);
+		}
+		while (read(watch, events, sizeof(events)) > 0)
+			;
+		drain(&f);
+		if (f.broken && !stopped) { /* as a pipeline ends its writer when the reader leaves */
+			forward(p, daemon, 0);
+			stopped = true;
+		}
+		while (code == -1 && (r = control_read_line(*control, false, &line, &err)) == 1) {
+			const char *error = json_get_string(line, "error", NULL);
+
+			if (json_get_bool(line, "ended", false)) {
+				drain(&f);
+				code = f.broken ? 128 + SIGPIPE : hand_on(c, line);
+			} else if (json_get_bool(line, "ok", false)) {
+				started = true;
+			} else if (error) {
+				code = json_get_i64(line, "code", 0) == 71 && strstr(error, "going down") ? AGAIN : exec_failure(error);
+			}
+			cJSON_Delete(line);
+			line = NULL;
+		}
+		if (r < 0 && code == -1 && !started)
+			code = AGAIN; /* it was leaving when we asked */
+		else if (r < 0 && code == -1 && attach(p, daemon, control) < 0)
+			code = cli_fail(CLI_OWN_FAILURE, "The command goes on; its output and its end are in: supervise -p run logs, status",
+			    "the supervisor was killed");
+	}
+	if (f.fd >= 0)
+		close(f.fd);
+	text_free(&f.rest);
+	if (f.broken) {
+		signal(SIGPIPE, SIG_DFL);
+		raise(SIGPIPE);
+	}
+	return code;
+}
+
 int verb_run(struct cli *c)
 {
-	_cleanup_(control_closep) struct control *control = NULL;
-	struct follower f = { .fd = -1 };
-	char daemon[96], events[4096];
-	const char *base = strrchr(c->o.args[0], '/');
+	_cleanup_(closep) int sig_fd = -1;
+	char **environment = NULL, daemon[96];
 	struct error err = { "" };
 	struct paths p;
 	sigset_t mask;
-	bool started = false;
-	int sig_fd, watch, code = -1, r;
-	size_t n = 0;
-	uint32_t dice;
+	int r = AGAIN;
 
-	base = base ? base + 1 : c->o.args[0];
-	/* a name of its own: the command's, and something that no other run has */
-	for (const char *s = base; *s && n < 40; s++)
-		if (strchr("abcdefghijklmnopqrstuvwxyz0123456789_.-", *s | (*s >= 'A' && *s <= 'Z' ? 32 : 0)) &&
-		    (n || (*s != '.' && *s != '-' && *s != '_')))
-			daemon[n++] = (char)(*s >= 'A' && *s <= 'Z' ? *s | 32 : *s);
-	random_bytes(&dice, sizeof(dice));
-	snprintf(daemon + n, sizeof(daemon) - n, "%s%08x", n ? "-" : "r", dice);
-
+	make_name(c->o.args[0], daemon);
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGINT);
 	sigaddset(&mask, SIGTERM);
@@ -242,62 +379,22 @@ int verb_run(struct cli *c)
 	sigaddset(&mask, SIGQUIT);
 	sigprocmask(SIG_BLOCK, &mask, NULL);
 	sig_fd = signalfd(-1, &mask, SFD_CLOEXEC);
+	signal(SIGPIPE, SIG_IGN);
+	if (sig_fd < 0)
+		return cli_fail(CLI_OWN_FAILURE, NULL, "signalfd: %s", strerror(errno));
 	if (paths_init(&p, project, &err) < 0)
 		return cli_fail(CLI_OWN_FAILURE, NULL, "%s", err.text);
+	if (split_environment(&environment) < 0)
+		return cli_fail(CLI_OWN_FAILURE, NULL, "out of memory");
 	/* the last run's supervisor may just be leaving: then another one is started */
-	for (int attempt = 0; (r = begin(c, &p, daemon, &control)) == -1; attempt++) {
-		control = control_close(control);
-		if (attempt == 20)
-			return cli_fail(CLI_OWN_FAILURE, NULL, "the supervisor of the project 'run' does not answer");
+	for (int attempt = 0; attempt < 50 && r == AGAIN; attempt++) {
+		_cleanup_(control_closep) struct control *control = NULL;
+
+		r = begin(c, &p, daemon, environment, &control);
+		r = r == -1 ? AGAIN : r == 0 ? follow(c, &p, daemon, &control, sig_fd) : r;
 	}
-	if (r > 0)
-		return r;
-	path_format(f.path, sizeof(f.path), p.state, "log/%s.log", daemon);
-	watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	{
-		char folder[PATH_MAX];
-
-		inotify_add_watch(watch, path_format(folder, sizeof(folder), p.state, "log"), IN_MODIFY | IN_CREATE);
-	}
-	while (code < 0) {
-		struct pollfd fds[3] = { { control_get_fd(control), POLLIN, 0 }, { watch, POLLIN, 0 }, { sig_fd, POLLIN, 0 } };
-		_cleanup_json_ cJSON *line = NULL;
-
-		if (poll(fds, 3, -1) < 0 && errno != EINTR)
-			return cli_fail(CLI_OWN_FAILURE, NULL, "poll: %s", strerror(errno));
-		if (fds[2].revents) {
-			struct signalfd_siginfo info;
-
-			if (read(sig_fd, &info, sizeof(info)) == sizeof(info))
-				forward(&p, daemon, (int)info.ssi_signo);
-		}
-		if (fds[1].revents)
-			while (read(watch, events, sizeof(events)) > 0)
-				;
-		drain(&f);
-		while (code < 0 && (r = control_read_line(control, false, &line, &err)) == 1) {
-			if (json_get_bool(line, "ended", false)) {
-				drain(&f);
-				code = hand_on(c, line);
-			} else if (json_get_bool(line, "ok", false)) {
-				started = true;
-			} else if (json_get_string(line, "error", NULL)) {
-				const char *error = json_get_string(line, "error", "");
-
-				code = strstr(error, "try again") ? -2 : exec_failure(error);
-			}
-			cJSON_Delete(line);
-			line = NULL;
-		}
-		if (code == -2 || (r == -ECONNRESET && code < 0 && !started)) /* it was going down when we asked */
-			return verb_run(c);
-		if (r == -ECONNRESET && code < 0 && attach(&p, daemon, &control) == 0)
-			continue;
-		if (r < 0 && code < 0)
-			return cli_fail(CLI_OWN_FAILURE, "The command goes on; its log is in the state folder of the project 'run'",
-			    "the supervisor was killed");
-	}
-	drain(&f);
-	text_free(&f.rest);
-	return code;
+	for (char **e = environment; *e; e++)
+		free(*e);
+	free(environment);
+	return r == AGAIN ? cli_fail(CLI_OWN_FAILURE, "supervise -p run status", "the supervisor of the project 'run' does not answer") : r;
 }

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
-#include <libsmartcols.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,6 +11,8 @@
 #include "base/file.h"
 #include "base/proc.h"
 #include "cli/cli.h"
+#include "cli/status.h"
+#include "cli/table.h"
 #include "config/config.h"
 #include "registry/registry.h"
 #include "supervisor/client.h"
@@ -30,15 +31,22 @@ static int on_daemon(const cJSON *line, void *userdata)
 	return 0;
 }
 
+static int64_t time_of(const cJSON *j, const char *key)
+{
+	int64_t us = 0;
+	const char *s = json_get_string(j, key, NULL);
+
+	return s && clock_parse_utc(s, &us) == 0 ? us : 0;
+}
+
 /* --- resource use, read here and now ------------------------------------------------------------------------------ */
 
 struct usage {
-	pid_t root;
-	uint64_t rss, ticks;
-	uint64_t start_ticks;
 	struct proc_use {
 		pid_t pid, ppid, session;
+		bool is_daemon;
 		uint64_t rss, ticks;
+		uint64_t tree_rss, tree_ticks; /* of a daemon */
 	} *all;
 	size_t n, room;
 };
@@ -59,19 +67,42 @@ static int collect(pid_t pid, void *userdata)
 		u->all = p;
 		u->room = room;
 	}
-	u->all[u->n++] = (struct proc_use){ pid, st.ppid, st.session, st.rss_bytes, st.utime_ticks + st.stime_ticks };
+	u->all[u->n++] = (struct proc_use){ .pid = pid, .ppid = st.ppid, .session = st.session, .rss = st.rss_bytes,
+		.ticks = st.utime_ticks + st.stime_ticks };
 	return 0;
 }
 
-/* Session members and the first process: close enough to the tree for a table, and one pass over /proc for all daemons. */
-static void use_of(const struct usage *u, pid_t pid, uint64_t *rss, uint64_t *ticks)
+static int by_pid(const void *a, const void *b)
 {
-	*rss = *ticks = 0;
-	for (size_t i = 0; i < u->n; i++)
-		if (u->all[i].pid == pid || u->all[i].session == pid || u->all[i].ppid == pid) {
-			*rss += u->all[i].rss;
-			*ticks += u->all[i].ticks;
+	pid_t x = ((const struct proc_use *)a)->pid, y = ((const struct proc_use *)b)->pid;
+
+	return x < y ? -1 : x > y;
+}
+
+static struct proc_use *find_use(const struct usage *u, pid_t pid)
+{
+	struct proc_use key = { .pid = pid };
+
+	return pid > 0 ? bsearch(&key, u->all, u->n, sizeof(*u->all), by_pid) : NULL;
+}
+
+/* A process belongs to the nearest daemon above it, or to the one whose session it is in. */
+static void sum_trees(struct usage *u)
+{
+	for (size_t i = 0; i < u->n; i++) {
+		struct proc_use *at = &u->all[i];
+		int depth = 0;
+
+		while (at && !at->is_daemon && depth++ < 1000) {
+			struct proc_use *session = find_use(u, at->session);
+
+			at = session && session->is_daemon ? session : find_use(u, at->ppid);
 		}
+		if (at && at->is_daemon) {
+			at->tree_rss += u->all[i].rss;
+			at->tree_ticks += u->all[i].ticks;
+		}
+	}
 }
 
 static void add_usage(cJSON *daemons)
@@ -81,17 +112,25 @@ static void add_usage(cJSON *daemons)
 	double hz = (double)sysconf(_SC_CLK_TCK);
 
 	proc_for_each(collect, &u);
+	if (u.n)
+		qsort(u.all, u.n, sizeof(*u.all), by_pid);
 	cJSON_ArrayForEach(d, daemons) {
-		pid_t pid = (pid_t)json_get_i64(d, "pid", 0);
-		double up_s = (double)json_get_i64(d, "uptime_ms", 0) / 1000;
-		uint64_t rss, ticks;
+		struct proc_use *p = find_use(&u, (pid_t)json_get_i64(d, "pid", 0));
 
-		if (!pid)
+		if (p)
+			p->is_daemon = true;
+	}
+	sum_trees(&u);
+	cJSON_ArrayForEach(d, daemons) {
+		struct proc_use *p = find_use(&u, (pid_t)json_get_i64(d, "pid", 0));
+		double up_s = (double)json_get_i64(d, "uptime_ms", 0) / 1000;
+
+		if (!p)
 			continue;
-		use_of(&u, pid, &rss, &ticks);
-		json_add_i64(d, "rss_bytes", (int64_t)rss);
+		json_add_i64(d, "rss_bytes", (int64_t)p->tree_rss);
 		/* over its life so far: one look has no other interval */
-		json_add_double(d, "cpu_percent", up_s > 0.5 ? (double)(int)((double)ticks / hz / up_s * 1000 + 0.5) / 10 : 0);
+		json_add_double(d, "cpu_percent",
+		    up_s > 0.5 ? (double)(int)((double)p->tree_ticks / hz / up_s * 1000 + 0.5) / 10 : 0);
 	}
 	free(u.all);
 }
@@ -132,6 +171,9 @@ static int from_registry(struct view_of *v)
 		found++;
 		copy = cJSON_Duplicate(d, 1);
 		if (id.pid && proc_open(&id, &fd) == PROC_SAME) {
+			int64_t up_us = clock_now_us() - time_of(copy, "started_at");
+
+			json_add_i64(copy, "uptime_ms", up_us > 0 ? up_us / 1000 : 0);
 			close(fd);
 		} else if (id.pid) {
 			cJSON_ReplaceItemInObjectCaseSensitive(copy, "pid", cJSON_CreateNull());
@@ -165,7 +207,7 @@ static int fetch(struct view_of *v)
 		cJSON_AddItemToArray(names, cJSON_CreateString(v->c->o.args[i]));
 	r = control_request(control, j, on_daemon, v, &done, &err);
 	if (r < 0)
-		return cli_fail(CLI_UNKNOWN, NULL, "%s", err.text);
+		return cli_fail(CLI_UNKNOWN, "supervise doctor looks for the usual causes", "%s", err.text);
 	code = (int)json_get_i64(done, "code", 0);
 	if (code) {
 		const char *near = json_get_string(done, "suggestion", NULL);
@@ -199,16 +241,8 @@ static const char *state_colour(const char *state)
 	    !strcmp(state, "stopped") || !strcmp(state, "exited") ? "brightblack" : "yellow";
 }
 
-static int64_t time_of(const cJSON *j, const char *key)
-{
-	int64_t us = 0;
-	const char *s = json_get_string(j, key, NULL);
-
-	return s && clock_parse_utc(s, &us) == 0 ? us : 0;
-}
-
 /* "12m ago  SIGSEGV in f (a.c:1)  crash 7f3a1b2c  next try in 24s" */
-static void last_exit_text(const struct cli *c, const cJSON *d, struct text *out)
+static void last_exit_text(const cJSON *d, int64_t now_us, struct text *out)
 {
 	const cJSON *x = json_get_object(d, "last_exit");
 	const char *state = json_get_string(d, "state", ""), *crash = x ? json_get_string(x, "crash_id", NULL) : NULL;
@@ -221,7 +255,7 @@ static void last_exit_text(const struct cli *c, const cJSON *d, struct text *out
 			text_add(out, "-");
 		return;
 	}
-	text_addf(out, "%s  %s", cli_format_ago(time_of(x, "at"), clock_now_us(), ago), json_get_string(x, "cause", "?"));
+	text_addf(out, "%s  %s", cli_format_ago(time_of(x, "at"), now_us, ago), json_get_string(x, "cause", "?"));
 	if (crash && strlen(crash) == 36)
 		text_addf(out, "  crash %s", crash + 28);
 	if (!strcmp(state, "backoff"))
@@ -229,7 +263,6 @@ static void last_exit_text(const struct cli *c, const cJSON *d, struct text *out
 		    clock_format_duration((uint64_t)json_get_i64(d, "restart_in_ms", 0), wait));
 	if (!strcmp(state, "failed"))
 		text_add(out, "  gave up");
-	(void)c;
 }
 
 static int by_name(const void *a, const void *b)
@@ -239,77 +272,68 @@ static int by_name(const void *a, const void *b)
 	return strverscmp(json_get_string(x, "name", ""), json_get_string(y, "name", ""));
 }
 
-static void print_table(const struct cli *c, const cJSON *daemons)
+enum { COL_MARK, COL_NAME, COL_STATE, COL_PID, COL_UP, COL_RST, COL_CPU, COL_MEM, COL_LAST };
+
+static const struct cli_column columns[] = {
+	[COL_MARK] = { "" },
+	[COL_NAME] = { "NAME" },
+	[COL_STATE] = { "STATE" },
+	[COL_PID] = { "PID", .right = true, .narrow = 60 },
+	[COL_UP] = { "UP", .right = true, .narrow = 50 },
+	[COL_RST] = { "RST", .right = true, .narrow = 70 },
+	[COL_CPU] = { "CPU", .right = true, .narrow = 80 },
+	[COL_MEM] = { "MEM", .right = true, .narrow = 80 },
+	[COL_LAST] = { "LAST EXIT", .cut = true },
+	{ NULL },
+};
+
+static void fill_line(const struct cli *c, struct cli_table *t, const cJSON *d, int64_t now_us)
 {
-	struct libscols_table *t = scols_new_table();
+	_cleanup_text_ struct text last = { 0 };
+	const char *state = json_get_string(d, "state", "unknown");
+	int64_t pid = json_get_i64(d, "pid", 0), restarts = json_get_i64(d, "restarts", 0),
+		limit = json_get_i64(d, "restart_limit", 0), up_ms = json_get_i64(d, "uptime_ms", 0);
+	char buf[48];
+
+	cli_table_add_line(t);
+	cli_table_set(t, COL_MARK, glyph(c, state), state_colour(state));
+	cli_table_set(t, COL_NAME, json_get_string(d, "name", ""), NULL);
+	cli_table_set(t, COL_STATE, state, state_colour(state));
+	snprintf(buf, sizeof(buf), "%lld", (long long)pid);
+	cli_table_set(t, COL_PID, pid ? buf : "-", NULL);
+	cli_table_set(t, COL_UP, pid ? clock_format_duration(up_ms > 0 ? (uint64_t)up_ms : 0, buf) : "-", NULL);
+	if ((!strcmp(state, "backoff") || !strcmp(state, "failed")) && limit)
+		snprintf(buf, sizeof(buf), "%lld/%lld", (long long)restarts, (long long)limit);
+	else
+		snprintf(buf, sizeof(buf), "%lld", (long long)restarts);
+	cli_table_set(t, COL_RST, buf, NULL);
+	snprintf(buf, sizeof(buf), "%.0f%%", json_get_double(d, "cpu_percent", 0));
+	cli_table_set(t, COL_CPU, pid ? buf : "-", NULL);
+	cli_table_set(t, COL_MEM, pid ? format_size((uint64_t)json_get_i64(d, "rss_bytes", 0), buf) : "-", NULL);
+	last_exit_text(d, now_us, &last);
+	cli_table_set(t, COL_LAST, last.data, NULL);
+}
+
+int status_render(const struct cli *c, const cJSON *daemons, int64_t now_us, struct text *out)
+{
+	_cleanup_(cli_table_freep) struct cli_table *t = NULL;
 	size_t n = (size_t)cJSON_GetArraySize(daemons), i = 0;
 	_cleanup_(freep) const cJSON **sorted = calloc(n + 1, sizeof(*sorted));
-	_cleanup_(freep) char *text = NULL;
 	const cJSON *d;
+	int r = cli_table_new(&t, c, columns);
 
-	if (!t || !sorted)
-		return;
+	if (r)
+		return r;
+	if (!sorted)
+		return cli_fail(CLI_TRY_AGAIN, NULL, "out of memory");
 	cJSON_ArrayForEach(d, daemons) {
 		sorted[i++] = d;
 	}
 	qsort(sorted, n, sizeof(*sorted), by_name);
-	scols_table_enable_colors(t, c->colour);
-	scols_table_enable_noheadings(t, c->o.no_headings);
-	scols_table_set_termforce(t, c->width ? SCOLS_TERMFORCE_ALWAYS : SCOLS_TERMFORCE_NEVER);
-	if (c->width)
-		scols_table_set_termwidth(t, c->width);
-	scols_table_new_column(t, "", 1, 0);
-	scols_table_new_column(t, "NAME", 4, 0);
-	scols_table_new_column(t, "STATE", 5, 0);
-	scols_table_new_column(t, "PID", 3, SCOLS_FL_RIGHT);
-	scols_table_new_column(t, "UP", 2, SCOLS_FL_RIGHT);
-	scols_table_new_column(t, "RST", 3, SCOLS_FL_RIGHT);
-	scols_table_new_column(t, "CPU", 3, SCOLS_FL_RIGHT);
-	scols_table_new_column(t, "MEM", 3, SCOLS_FL_RIGHT);
-	scols_table_new_column(t, "LAST EXIT", 0.4, SCOLS_FL_TRUNC);
-	for (i = 0; i < n; i++) {
-		struct libscols_line *l = scols_table_new_line(t, NULL);
-		_cleanup_text_ struct text last = { 0 };
-		const char *state = json_get_string(sorted[i], "state", "unknown");
-		int64_t pid = json_get_i64(sorted[i], "pid", 0), restarts = json_get_i64(sorted[i], "restarts", 0),
-			limit = json_get_i64(sorted[i], "restart_limit", 0);
-		char buf[48];
-
-		scols_line_set_data(l, 0, glyph(c, state));
-		scols_line_set_data(l, 1, json_get_string(sorted[i], "name", ""));
-		scols_line_set_data(l, 2, state);
-		if (c->colour) {
-			scols_cell_set_color(scols_line_get_cell(l, 0), state_colour(state));
-			scols_cell_set_color(scols_line_get_cell(l, 2), state_colour(state));
-		}
-		if (pid) {
-			uint64_t rss = (uint64_t)json_get_i64(sorted[i], "rss_bytes", 0);
-
-			snprintf(buf, sizeof(buf), "%lld", (long long)pid);
-			scols_line_set_data(l, 3, buf);
-			scols_line_set_data(l, 4, clock_format_duration((uint64_t)json_get_i64(sorted[i], "uptime_ms", 0), buf));
-			snprintf(buf, sizeof(buf), "%.0f%%", json_get_double(sorted[i], "cpu_percent", 0));
-			scols_line_set_data(l, 6, buf);
-			scols_line_set_data(l, 7, format_size(rss, buf));
-		} else {
-			for (size_t k = 3; k < 8; k++)
-				if (k != 5)
-					scols_line_set_data(l, k, "-");
-		}
-		if ((!strcmp(state, "backoff") || !strcmp(state, "failed")) && limit)
-			snprintf(buf, sizeof(buf), "%lld/%lld", (long long)restarts, (long long)limit);
-		else
-			snprintf(buf, sizeof(buf), "%lld", (long long)restarts);
-		scols_line_set_data(l, 5, buf);
-		last_exit_text(c, sorted[i], &last);
-		scols_line_set_data(l, 8, last.data);
-	}
-	if (scols_print_table_to_string(t, &text) == 0 && text) {
-		fputs(text, stdout);
-		if (*text && text[strlen(text) - 1] != '\n')
-			putchar('\n');
-	}
-	scols_unref_table(t);
+	for (i = 0; i < n; i++)
+		fill_line(c, t, sorted[i], now_us);
+	cli_table_print(t, out);
+	return 0;
 }
 
 static void print_header(const struct cli *c, const struct view_of *v)
@@ -317,9 +341,12 @@ static void print_header(const struct cli *c, const struct view_of *v)
 	static const char *const order[] = { "running", "starting", "stopping", "backoff", "failed", "exited", "stopped",
 		"unknown" };
 	_cleanup_text_ struct text counts = { 0 };
-	char up[24];
+	char up[24], crashes[48] = "";
+	unsigned recent = v->supervisor ? crashes_count_since(c, clock_now_us() - INT64_C(86400) * 1000000) : 0;
 	const cJSON *d, *p;
 
+	if (recent)
+		snprintf(crashes, sizeof(crashes), "  %u crash%s/24h", recent, recent == 1 ? "" : "es");
 	for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
 		unsigned n = 0;
 
@@ -330,15 +357,16 @@ static void print_header(const struct cli *c, const struct view_of *v)
 			text_addf(&counts, "%s%u %s", counts.size ? ", " : "", n, order[i]);
 	}
 	if (v->supervisor)
-		printf("%s%s%s  %s  up %s  %d daemon%s: %s  store: %s\n", cli_sgr(c, "1"), c->project, cli_sgr(c, "0"),
+		printf("%s%s%s  %s  up %s  %d daemon%s: %s%s  store: %s\n", cli_sgr(c, "1"), c->project, cli_sgr(c, "0"),
 		    json_get_string(v->supervisor, "host", ""),
 		    clock_format_duration((uint64_t)(clock_now_us() - time_of(v->supervisor, "started_at")) / 1000, up),
 		    cJSON_GetArraySize(v->daemons), cJSON_GetArraySize(v->daemons) == 1 ? "" : "s",
-		    counts.size ? counts.data : "none", json_get_string(v->supervisor, "store", "?"));
+		    counts.size ? counts.data : "none", crashes, json_get_string(v->supervisor, "store", "?"));
 	else
-		printf("%s%s%s  no supervisor runs; this is what was known last\n", cli_sgr(c, "1"), c->project, cli_sgr(c, "0"));
+		printf("%s%s%s  no supervisor runs; %s\n", cli_sgr(c, "1"), c->project, cli_sgr(c, "0"),
+		    cJSON_GetArraySize(v->daemons) ? "this is what was known last" : "nothing is known of earlier runs");
 	cJSON_ArrayForEach(p, json_get_array(v->supervisor, "problems")) {
-		printf("%s! %s%s\n", cli_sgr(c, "33"), cJSON_GetStringValue(p), cli_sgr(c, "0"));
+		cli_note(c, "! %s", cJSON_IsString(p) ? p->valuestring : "?");
 	}
 }
 
@@ -372,7 +400,7 @@ static int exit_code(const struct view_of *v)
 	int code = CLI_OK;
 
 	if (!v->supervisor)
-		return CLI_STOPPED;
+		return v->c->o.n_args ? CLI_UNKNOWN : CLI_STOPPED;
 	cJSON_ArrayForEach(d, v->daemons) {
 		const char *state = json_get_string(d, "state", "");
 
@@ -387,6 +415,7 @@ static int exit_code(const struct view_of *v)
 
 int verb_status(struct cli *c)
 {
+	_cleanup_text_ struct text table = { 0 };
 	struct view_of v = { .c = c };
 	const cJSON *d;
 	bool changed;
@@ -409,11 +438,15 @@ int verb_status(struct cli *c)
 		r = code;
 		goto out;
 	}
-	print_header(c, &v);
+	r = status_render(c, v.daemons, clock_now_us(), &table);
+	if (r)
+		goto out;
+	if (!c->o.no_header)
+		print_header(c, &v);
 	if (cJSON_GetArraySize(v.daemons))
-		print_table(c, v.daemons);
+		fwrite(table.data ? table.data : "", 1, table.size, stdout);
 	if (changed)
-		printf("%s! the configuration changed on disk: supervise reload --dry-run%s\n", cli_sgr(c, "33"), cli_sgr(c, "0"));
+		cli_note(c, "! the configuration changed on disk since it was read: supervise reload --dry-run");
 	cJSON_ArrayForEach(d, v.daemons) {
 		const cJSON *x = json_get_object(d, "last_exit");
 		const char *crash = x ? json_get_string(x, "crash_id", NULL) : NULL;
@@ -505,7 +538,7 @@ int verb_show(struct cli *c)
 			row(c, "process", "pid %lld, up %s, run %s", (long long)json_get_i64(d, "pid", 0),
 			    clock_format_duration((uint64_t)json_get_i64(d, "uptime_ms", 0), buf), json_get_string(d, "run", ""));
 		row(c, "restarts", "%lld", (long long)json_get_i64(d, "restarts", 0));
-		last_exit_text(c, d, &last);
+		last_exit_text(d, clock_now_us(), &last);
 		row(c, "last exit", "%s", last.data);
 		x = json_get_object(d, "last_exit");
 		if (x)

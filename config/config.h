@@ -118,10 +118,11 @@ struct config_problem {
 	char *code;    /* "unknown-key", "type", ...: stable, for editors */
 	char *message; /* "unknown key 'autostrt' in daemon 'ingest'" */
 	char *hint;    /* "Did you mean 'autostart'?", or NULL */
+	char *source;  /* the line it is about; NULL where it might hold a secret */
 };
 
 struct config_problems {
-	struct config_problem *items; /* sorted by file and position */
+	struct config_problem *items; /* sorted by file (in the order they were read) and position */
 	size_t n;
 };
 
@@ -142,7 +143,7 @@ int config_load(const char *path, struct config **ret, struct config_problems *p
 
 /**
  * config_peek_name() - the project that a file is about, however many mistakes it has
- * @ret:  the value of a line "name: VALUE", else the name made of the folder; the caller frees
+ * @ret:  its `name`, else the name made of the folder; the caller frees
  *
  * Return:  0 or -errno of reading the file
  */
@@ -156,6 +157,8 @@ DEFINE_CLEANUP(struct config *, config_free)
  * @colour:  bold and red
  */
 void config_print_problems(const struct config_problems *p, FILE *out, bool colour);
+
+/* An array of {file, line, column, end, severity, code, message, hint}: for editors. NULL: no memory */
 cJSON *config_problems_to_json(const struct config_problems *p);
 
 /* The whole configuration as JSON, and back (checked like any input). */
@@ -164,13 +167,16 @@ int config_from_json(const cJSON *j, struct config **ret, struct error *err);
 
 const struct daemon_config *config_find(const struct config *c, const char *name);
 
-/* The same from bytes, for tests; includes are relative to a folder that does not exist. */
-int config_load_bytes(const char *data, size_t size, struct config **ret, struct config_problems *problems);
-
-/* Digest of the files as they are on disk now, to be compared with config.digest. Return: 0 or -errno */
+/*
+ * Digest of the files as they are on disk now, to be compared with config.digest. Return: 0 or -errno (-ENOENT: one is
+ * gone). A file that has come to match an `include` since, or an optional one that was missing, is not noticed.
+ */
 int config_files_digest(const struct config *c, char ret[17]);
 
-/* A configuration of one daemon without a file, for `supervise run`: defaults, restart never, store sqlite. */
+/*
+ * A configuration of one daemon without a file, for `supervise run`: defaults, restart never, store sqlite, transient,
+ * in the current folder. @daemon NULL: without any. Return: 0; -EINVAL for a name or an empty @argv; -EILSEQ when a word or the folder is not UTF-8
+ */
 int config_make_run(struct config **ret, const char *project, const char *daemon, char *const *argv);
 
 /* JSON Schema (draft 2020-12) of supervise.yaml; the key list for scdoc: both from the one table. The caller frees. */
@@ -179,5 +185,6 @@ char *config_schema_scdoc(void);
 
 const char *restart_policy_to_string(enum restart_policy p);
 const char *log_format_to_string(enum log_format f);
+const char *log_compress_to_string(enum log_compress c);
 const char *capture_wish_to_string(enum capture_wish w);
 const char *store_type_to_string(enum store_type t);

@@ -1,1399 +1,1918 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * supervise.yaml to struct config: libyaml's document API, whose marks are exact on every node, and our own walk by the table of
- * schema.c. All problems of all files in one run.
+ * From files to a configuration.
  *
- * A daemon is made of layers, applied one after the other: built-in defaults, `defaults:`, its chain of templates, itself. A
- * map sets only the keys it has, so layers merge deeply; a short form ("restart: always") replaces the whole map.
+ * Everything is read first (the main file, its env files, what it includes). Then each layer (defaults, templates,
+ * daemons) is checked by itself, so that a mistake is told once, where it is written. Then every daemon is put together:
+ * built-in defaults, `defaults`, its templates from the root down, its own keys, each layer laid over what is there.
+ * That second walk is silent about what the first has told.
  *
- * Aliases make nodes shared, so a small file can mean a huge walk: nodes visited are counted (VISITS_MAX).
+ * Aliases let a small file stand for a huge one, since libyaml shares the nodes: all walking is counted and bounded.
  */
-#include <ctype.h>
+#include "config/load.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
-#include <inttypes.h>
-#include <libgen.h>
-#include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-#include <yaml.h>
+#include <sys/stat.h>
+#include <xxhash.h>
 
 #include "base/file.h"
 #include "base/text.h"
-#include "config/config.h"
-#include "config/problems.h"
+#include "config/expand.h"
 #include "config/schema.h"
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include "config/source.h"
 
 enum {
-	FILE_MAX = 16 << 20,
-	FILES_MAX = 256,
-	VISITS_MAX = 50000000,
-	INSTANCES_MAX = 10000,
-	DAEMONS_MAX = 20000,
-	DEPTH_MAX = 16, /* templates, includes */
+	FILE_BYTES_MAX = 4 << 20,
+	FILES_MAX = 1000,
+	INCLUDE_DEPTH_MAX = 16,
+	MERGE_DEPTH_MAX = 16,
+	DAEMONS_MAX = 10000,
+	ENVIRONMENT_MAX = 2000,
+	CHAIN_MAX = 64, /* templates of one daemon, itself counted */
+	VISITS_MAX = 3000000,
+	TEXT_BYTES_MAX = 64 << 20,
+	ENV_FILE_ORDER = 1 << 20, /* env files come behind all others */
 };
 
-struct source {
-	char *path;  /* absolute */
-	char *shown; /* as it is named in messages */
-	char *folder;
-	yaml_document_t doc;
-	bool loaded;
+struct var_list {
+	char **items; /* "KEY=VALUE" */
+	size_t n, room;
 };
 
-struct named {
+struct env_file {
+	char *path, *shown;
+	char *data;
+	size_t size;
+	bool there;
+	struct var_list vars;
+	unsigned order;
+	struct loader *loader; /* while it is parsed */
+};
+
+/* A template or a daemon as it stands in a file. */
+struct entry {
 	char *name;
 	struct source *source;
-	const yaml_node_t *key, *value;
+	yaml_node_t *key, *value;
+	struct entry *parent; /* the template it extends; resolved by link_entry() */
+	enum { ENTRY_NEW = 0, ENTRY_WALKING, ENTRY_LINKED, ENTRY_BROKEN } state;
+};
+
+struct entry_list {
+	struct entry *items;
+	size_t n, room;
+};
+
+struct origin {
+	dev_t dev;
+	ino_t ino;
+	struct source *by; /* the source that includes it; NULL for the main file */
+	struct span at;
 };
 
 struct loader {
-	struct config *c;
-	struct config_problems *problems;
-	struct source *sources[FILES_MAX];
+	struct config *config;
+	struct findings f;
+	struct source **sources;
+	struct origin *origins; /* of each source */
 	size_t n_sources;
-	struct named *templates, *daemons;
-	size_t n_templates, n_daemons;
-	struct named defaults;
-	char **variables; /* of env files, "K=V" */
-	char **env_files; /* all that were read */
-	uint64_t digest; /* sum of the files' hashes: the order they were read in does not matter */
-	unsigned visits;
-	bool has_name, has_version;
+	struct env_file **env_files;
+	size_t n_env_files;
+	struct var_list vars; /* of the top-level env_file */
+	char *const *environ_;
+	struct entry_list templates, daemons;
+	struct source *defaults_source;
+	yaml_node_t *defaults;
+	char *shown_folder; /* of the main file as people are told, with its slash, or "" */
+	bool sealed;        /* no other files */
+	bool failed;        /* memory ran out */
+	bool stop;          /* a bound was passed and told */
+	size_t visits, text_bytes;
 };
 
-/* Where in which daemon we are. */
-struct scope {
+/* A daemon while its layers are laid over each other. */
+struct assembly {
+	struct draft draft; /* first: fields of keys_daemon are offsets into it */
+	struct var_list environment;
+	struct source *command_source, *env_source;
+	yaml_node_t *command, *env_files;
+};
+
+struct walk {
 	struct loader *l;
-	struct source *source;
-	struct daemon_config *d;
-	const char *what; /* "daemon 'ingest'" */
-	int instance;     /* -1: none */
-	bool shell;
-	bool secret;      /* inside environment: values are not shown */
+	struct source *s;
+	const char *owner; /* "daemon 'ingest'"; NULL at the top level */
+	bool main;         /* the main file */
+	bool defaults;     /* under `defaults` */
+	int instance;
 };
 
-/* --- problems ----------------------------------------------------------------------------------------------------- */
-
-static void problem_at(struct loader *l, const struct source *s, const yaml_node_t *n, bool warning, const char *code,
-    const char *hint, const char *fmt, ...) __attribute__((format(printf, 7, 8)));
-static void problem_at(struct loader *l, const struct source *s, const yaml_node_t *n, bool warning, const char *code,
-    const char *hint, const char *fmt, ...)
-{
-	char text[1024];
-	unsigned end = 0;
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	if (n && n->start_mark.line == n->end_mark.line)
-		end = (unsigned)n->end_mark.column + 1;
-	problems_add(l->problems, warning, s->shown, n ? (unsigned)n->start_mark.line + 1 : 0,
-	    n ? (unsigned)n->start_mark.column + 1 : 0, end, code, text, hint);
-}
-
-/* --- YAML --------------------------------------------------------------------------------------------------------- */
-
-static yaml_node_t *node(const struct source *s, int index)
-{
-	return yaml_document_get_node((yaml_document_t *)&s->doc, index);
-}
-
-static const char *scalar(const yaml_node_t *n)
-{
-	return n->type == YAML_SCALAR_NODE ? (const char *)n->data.scalar.value : NULL;
-}
-
-static bool visit(struct loader *l, const struct source *s, const yaml_node_t *n)
-{
-	if (++l->visits == VISITS_MAX)
-		problem_at(l, s, n, false, "too-large", NULL, "aliases make this file too large to read");
-	return l->visits < VISITS_MAX;
-}
-
-static bool is_null(const yaml_node_t *n)
-{
-	const char *v = scalar(n);
-
-	return v && n->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && (!*v || !strcmp(v, "~") || !strcmp(v, "null"));
-}
-
-static const char *kind(const yaml_node_t *n)
-{
-	return n->type == YAML_MAPPING_NODE ? "a map" : n->type == YAML_SEQUENCE_NODE ? "a list" : "a value";
-}
-
-/* A scanner or parser error in words for people, at the place where the cause is. */
-static void yaml_problem(struct loader *l, const struct source *s, const yaml_parser_t *p)
-{
-	const char *what = p->problem ? p->problem : "cannot be read", *hint = NULL;
-	yaml_mark_t at = p->problem_mark;
-	char text[256];
-
-	snprintf(text, sizeof(text), "%s", what);
-	if (strstr(what, "found unexpected end of stream") && p->context && strstr(p->context, "quoted")) {
-		at = p->context_mark;
-		snprintf(text, sizeof(text), "the quote opened here is never closed");
-	} else if (strstr(what, "mapping values are not allowed")) {
-		hint = "Probably it is indented too far, or a text with ': ' wants quotes";
-		snprintf(text, sizeof(text), "a 'key: value' cannot stand here");
-	} else if (strstr(what, "cannot start any token") && p->problem_mark.column < 200) {
-		snprintf(text, sizeof(text), "this character cannot begin a value");
-		hint = "YAML is indented by blanks, not tabs; a text that begins with @ or ` wants quotes";
-	} else if (strstr(what, "could not find expected ':'")) {
-		at = p->context_mark;
-		snprintf(text, sizeof(text), "a ':' is missing behind this key");
-	} else if (strstr(what, "did not find expected key")) {
-		hint = "Look at the indentation here and above";
-		snprintf(text, sizeof(text), "a key is expected here");
-	} else if (strstr(what, "did not find expected ',' or")) {
-		at = p->context_mark;
-		snprintf(text, sizeof(text), "the bracket opened here is not closed");
-	} else if (strstr(what, "found undefined alias")) {
-		snprintf(text, sizeof(text), "this alias names no anchor");
-	} else if (p->error == YAML_READER_ERROR) {
-		snprintf(text, sizeof(text), "not readable text: %s (byte %zu)", what, p->problem_offset);
-		problems_add(l->problems, false, s->shown, 1, 1, 0, "syntax", text, "The file must be UTF-8");
-		return;
-	}
-	problems_add(l->problems, false, s->shown, (unsigned)at.line + 1, (unsigned)at.column + 1, 0, "syntax", text, hint);
-}
-
-static struct source *source_free(struct source *s)
-{
-	if (s) {
-		if (s->loaded)
-			yaml_document_delete(&s->doc);
-		free(s->path);
-		free(s->shown);
-		free(s->folder);
-		free(s);
-	}
-	return NULL;
-}
-
-/* Parses bytes as one document. Return: the source, owned by the loader; NULL when there is none (told) */
-static struct source *source_add(struct loader *l, const char *path, const char *shown, const char *data, size_t size)
-{
-	struct source *s = calloc(1, sizeof(*s));
-	yaml_parser_t parser;
-	yaml_document_t more;
-	char *copy;
-
-	if (!s)
-		return NULL;
-	s->path = strdup(path);
-	s->shown = strdup(shown);
-	copy = strdup(path);
-	s->folder = copy ? strdup(dirname(copy)) : NULL;
-	free(copy);
-	if (!s->path || !s->shown || !s->folder || l->n_sources >= FILES_MAX || !yaml_parser_initialize(&parser))
-		return source_free(s);
-	l->sources[l->n_sources++] = s;
-	l->digest += XXH64(data, size, 0);
-	yaml_parser_set_input_string(&parser, (const unsigned char *)data, size);
-	if (!yaml_parser_load(&parser, &s->doc)) {
-		yaml_problem(l, s, &parser);
-	} else {
-		s->loaded = true;
-		if (!yaml_parser_load(&parser, &more)) {
-			yaml_problem(l, s, &parser);
-		} else {
-			if (yaml_document_get_root_node(&more))
-				problem_at(l, s, yaml_document_get_root_node(&more), false, "syntax", NULL,
-				    "a second document begins here; one file is one document");
-			yaml_document_delete(&more);
-		}
-	}
-	yaml_parser_delete(&parser);
-	return s;
-}
-
-/* --- variables ---------------------------------------------------------------------------------------------------- */
-
-static const char *variable(const struct loader *l, const char *name, size_t n)
-{
-	char buf[256];
-
-	for (char **p = l->variables; p && *p; p++)
-		if (!strncmp(*p, name, n) && (*p)[n] == '=')
-			return *p + n + 1;
-	if (n >= sizeof(buf))
-		return NULL;
-	memcpy(buf, name, n);
-	buf[n] = '\0';
-	return getenv(buf);
-}
-
-/* ${VAR}, ${VAR:-default}, ${VAR:?message}, $$, and %i of an instance. Return: the text, caller frees; NULL: told */
-static char *expand(const struct scope *sc, const yaml_node_t *n, const char *text)
-{
-	_cleanup_text_ struct text out = { 0 };
-
-	for (const char *p = text; *p;) {
-		const char *end, *name, *value, *op;
-		size_t len;
-
-		if (sc->instance >= 0 && p[0] == '%' && p[1] == 'i') {
-			text_addf(&out, "%d", sc->instance);
-			p += 2;
-			continue;
-		}
-		if (*p != '$') {
-			text_add_bytes(&out, p++, 1);
-			continue;
-		}
-		if (p[1] == '$') {
-			text_add(&out, "$");
-			p += 2;
-			continue;
-		}
-		if (p[1] != '{') { /* a shell's own business */
-			text_add_bytes(&out, p++, 1);
-			continue;
-		}
-		name = p + 2;
-		for (len = 0; isalnum((unsigned char)name[len]) || name[len] == '_'; len++)
-			;
-		op = name + len;
-		end = strchr(op, '}');
-		if (!len || !end || isdigit((unsigned char)*name) || (op != end && strncmp(op, ":-", 2) && strncmp(op, ":?", 2))) {
-			problem_at(sc->l, sc->source, n, false, "variable",
-			    "Write ${NAME}, ${NAME:-default} or ${NAME:?message}; $$ is a plain $", "this ${...} cannot be read");
-			return NULL;
-		}
-		value = variable(sc->l, name, len);
-		if (value && (*value || op == end)) {
-			text_add(&out, value);
-		} else if (op != end && op[1] == '-') {
-			text_add_bytes(&out, op + 2, (size_t)(end - op - 2));
-		} else if (op != end) {
-			problem_at(sc->l, sc->source, n, false, "variable", NULL, "%.*s: %.*s", (int)len, name, (int)(end - op - 2), op + 2);
-			return NULL;
-		} else {
-			problem_at(sc->l, sc->source, n, false, "variable", "Set it, or write ${NAME:-default}", "variable %.*s is not set",
-			    (int)len, name);
-			return NULL;
-		}
-		p = end + 1;
-	}
-	return text_take(&out);
-}
-
-/* KEY=VALUE lines: blank lines and # comments are passed over, quotes around a value are taken off. */
-static void read_env_file(struct loader *l, const struct source *s, const yaml_node_t *at, const char *name, bool optional,
-    char ***into)
-{
-	_cleanup_(freep) char *data = NULL;
-	char path[PATH_MAX], *save = NULL;
-	unsigned line_no = 0;
-	size_t size = 0;
-	int r;
-
-	if (name[0] == '/')
-		snprintf(path, sizeof(path), "%s", name);
-	else
-		snprintf(path, sizeof(path), "%s/%s", s->folder, name);
-	r = file_read(AT_FDCWD, path, FILE_MAX, &data, &size);
-	if (r == -ENOENT && optional)
-		return;
-	if (r < 0) {
-		problem_at(l, s, at, false, "env-file", optional ? NULL : "Write {path: NAME, optional: true} if it need not exist",
-		    "cannot read env file %s: %s", path, strerror(-r));
-		return;
-	}
-	l->digest += XXH64(data, size, 0);
-	strv_add(&l->env_files, path);
-	if (strlen(data) != size) {
-		problems_add(l->problems, false, path, 1, 1, 0, "env-file", "the file holds a NUL byte", NULL);
-		return;
-	}
-	/* strsep keeps count of blank lines too */
-	for (char *rest = data, *line = strsep(&rest, "\n"); line; line = strsep(&rest, "\n")) {
-		char *key = line + strspn(line, " \t"), *value, *end;
-		size_t n;
-
-		(void)save;
-		line_no++;
-		end = line + strlen(line);
-		while (end > line && (end[-1] == '\r' || end[-1] == ' ' || end[-1] == '\t'))
-			*--end = '\0';
-		if (key >= end || *key == '#')
-			continue;
-		if (!strncmp(key, "export ", 7))
-			key += 7;
-		n = strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
-		if (!n || isdigit((unsigned char)*key) || key[n] != '=') {
-			problems_add(l->problems, false, path, line_no, (unsigned)(key - line) + 1, 0, "env-file",
-			    "a line of KEY=VALUE is expected", NULL);
-			continue;
-		}
-		key[n] = '\0';
-		value = key + n + 1;
-		n = strlen(value);
-		if (n >= 2 && (*value == '"' || *value == '\'') && value[n - 1] == *value) {
-			value[n - 1] = '\0';
-			value++;
-		}
-		strv_set_env(into, key, value);
-	}
-}
-
-/* A name, a list, or {path:, optional:}. */
-static void env_files(const struct scope *sc, const yaml_node_t *n, char ***into)
-{
-	if (!visit(sc->l, sc->source, n))
-		return;
-	if (n->type == YAML_SEQUENCE_NODE) {
-		for (yaml_node_item_t *i = n->data.sequence.items.start; i < n->data.sequence.items.top; i++)
-			env_files(sc, node(sc->source, *i), into);
-		return;
-	}
-	if (n->type == YAML_MAPPING_NODE) {
-		const char *path = NULL;
-		bool optional = false;
-
-		for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top; p++) {
-			const yaml_node_t *k = node(sc->source, p->key), *v = node(sc->source, p->value);
-			const char *key = scalar(k), *value = scalar(v);
-
-			if (key && value && !strcmp(key, "path"))
-				path = value;
-			else if (key && value && !strcmp(key, "optional") && (!strcmp(value, "true") || !strcmp(value, "false")))
-				optional = value[0] == 't';
-			else
-				problem_at(sc->l, sc->source, k, false, "unknown-key", "There are 'path' and 'optional: true|false'",
-				    "an env file has no such key");
-		}
-		if (path)
-			read_env_file(sc->l, sc->source, n, path, optional, into);
-		else
-			problem_at(sc->l, sc->source, n, false, "missing-key", NULL, "'path' is missing");
-		return;
-	}
-	if (scalar(n) && !is_null(n)) {
-		_cleanup_(freep) char *name = expand(sc, n, scalar(n));
-
-		if (name)
-			read_env_file(sc->l, sc->source, n, name, false, into);
-	} else {
-		problem_at(sc->l, sc->source, n, false, "type", NULL, "the name of a file is expected");
-	}
-}
-
-/* --- values ------------------------------------------------------------------------------------------------------- */
-
-static void apply_map(struct scope *sc, const struct slot *table, void *base, const yaml_node_t *map);
-
-static void apply_command(struct scope *sc, const yaml_node_t *n)
-{
-	char **argv = NULL;
-	struct error err = { "" };
-
-	if (n->type == YAML_SEQUENCE_NODE) {
-		if (sc->shell) {
-			problem_at(sc->l, sc->source, n, false, "type", NULL, "with 'shell: true' the command is one text, not a list");
-			return;
-		}
-		for (yaml_node_item_t *i = n->data.sequence.items.start; i < n->data.sequence.items.top; i++) {
-			const yaml_node_t *item = node(sc->source, *i);
-			_cleanup_(freep) char *word = NULL;
-
-			if (!visit(sc->l, sc->source, n))
-				break;
-			if (!scalar(item)) {
-				problem_at(sc->l, sc->source, item, false, "type", NULL, "a word of the command is expected, not %s", kind(item));
-				continue;
-			}
-			word = expand(sc, item, scalar(item));
-			if (word)
-				strv_add(&argv, word);
-		}
-		if (!argv && n->data.sequence.items.start == n->data.sequence.items.top)
-			problem_at(sc->l, sc->source, n, false, "value", NULL, "the command is empty");
-	} else if (scalar(n) && !is_null(n)) {
-		_cleanup_(freep) char *text = expand(sc, n, scalar(n));
-
-		if (!text)
-			return;
-		if (sc->shell) {
-			strv_add(&argv, "/bin/sh");
-			strv_add(&argv, "-c");
-			strv_add(&argv, text);
-		} else if (words_split(text, &argv, &err) < 0) {
-			problem_at(sc->l, sc->source, n, false, "value", NULL, "%s", err.text);
-			return;
-		} else if (!argv[0]) {
-			problem_at(sc->l, sc->source, n, false, "value", NULL, "the command is empty");
-		}
-	} else {
-		problem_at(sc->l, sc->source, n, false, "type", NULL, "a command is a list of words, or a text, not %s", kind(n));
-		return;
-	}
-	if (argv) {
-		strv_free(sc->d->command);
-		sc->d->command = argv;
-	}
-}
-
-static void apply_environment(struct scope *sc, const yaml_node_t *n)
-{
-	if (n->type != YAML_MAPPING_NODE) {
-		problem_at(sc->l, sc->source, n, false, "env-type", "Write {NAME: value}", "environment is a map, not %s", kind(n));
-		return;
-	}
-	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top; p++) {
-		const yaml_node_t *k = node(sc->source, p->key), *v = node(sc->source, p->value);
-		_cleanup_(freep) char *value = NULL;
-
-		if (!visit(sc->l, sc->source, n))
-			return;
-		if (!scalar(k) || !*scalar(k) || strchr(scalar(k), '=')) {
-			problem_at(sc->l, sc->source, k, false, "env-name", NULL, "this is no name of a variable");
-			continue;
-		}
-		if (!scalar(v)) {
-			problem_at(sc->l, sc->source, v, false, "env-type", NULL, "the value of %s must be a text, not %s", scalar(k), kind(v));
-			continue;
-		}
-		value = expand(sc, v, scalar(v));
-		if (value)
-			strv_set_env(&sc->d->environment, scalar(k), value);
-	}
-}
-
-static void set_limit(struct daemon_config *d, int resource, unsigned long long soft, unsigned long long hard)
-{
-	struct limit_config *items;
-
-	for (size_t i = 0; i < d->n_limits; i++)
-		if (d->limits[i].resource == resource) {
-			d->limits[i].soft = soft;
-			d->limits[i].hard = hard;
-			return;
-		}
-	items = realloc(d->limits, (d->n_limits + 1) * sizeof(*items));
-	if (!items)
-		return;
-	d->limits = items;
-	items[d->n_limits++] = (struct limit_config){ resource, soft, hard };
-}
-
-static bool limit_value(struct scope *sc, int resource, const yaml_node_t *v, unsigned long long *ret)
-{
-	_cleanup_(freep) char *text = scalar(v) ? expand(sc, v, scalar(v)) : NULL;
-
-	if (text && limit_parse(resource, text, ret) == 0)
-		return true;
-	if (text || !scalar(v))
-		problem_at(sc->l, sc->source, v, false, "value", "Write a number, a size (8G), or unlimited",
-		    "this is no value for the limit '%s'", limit_to_name(resource));
-	return false;
-}
-
-static void apply_limits(struct scope *sc, const yaml_node_t *n)
-{
-	if (n->type != YAML_MAPPING_NODE) {
-		problem_at(sc->l, sc->source, n, false, "type", "Write {nofile: 4096}", "limits is a map, not %s", kind(n));
-		return;
-	}
-	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top; p++) {
-		const yaml_node_t *k = node(sc->source, p->key), *v = node(sc->source, p->value);
-		int resource = scalar(k) ? limit_from_name(scalar(k)) : -EINVAL;
-		unsigned long long soft = 0, hard = 0;
-
-		if (!visit(sc->l, sc->source, n))
-			return;
-		if (resource < 0) {
-			const char *near = scalar(k) ? text_nearest(scalar(k), limit_names, 17) : NULL;
-			char hint[64];
-
-			snprintf(hint, sizeof(hint), "Did you mean '%s'?", near ? near : "");
-			problem_at(sc->l, sc->source, k, false, "unknown-key", near ? hint : NULL, "unknown limit '%s'",
-			    scalar(k) ? scalar(k) : "");
-			continue;
-		}
-		if (v->type == YAML_MAPPING_NODE) {
-			bool has_soft = false, has_hard = false, ok = true;
-
-			for (yaml_node_pair_t *q = v->data.mapping.pairs.start; q < v->data.mapping.pairs.top; q++) {
-				const yaml_node_t *kk = node(sc->source, q->key), *vv = node(sc->source, q->value);
-
-				if (scalar(kk) && !strcmp(scalar(kk), "soft"))
-					ok &= has_soft = limit_value(sc, resource, vv, &soft);
-				else if (scalar(kk) && !strcmp(scalar(kk), "hard"))
-					ok &= has_hard = limit_value(sc, resource, vv, &hard);
-				else
-					problem_at(sc->l, sc->source, kk, false, "unknown-key", "There are 'soft' and 'hard'",
-					    "a limit has no such key");
-			}
-			if (!ok)
-				continue;
-			if (!has_hard && has_soft)
-				hard = soft;
-			if (!has_soft && has_hard)
-				soft = hard;
-			if (soft > hard) {
-				problem_at(sc->l, sc->source, v, false, "value", NULL, "the soft limit is above the hard one");
-				continue;
-			}
-		} else {
-			if (!limit_value(sc, resource, v, &soft))
-				continue;
-			hard = soft;
-		}
-		set_limit(sc->d, resource, soft, hard);
-	}
-}
-
-/* A list of words as the text that slot_set_text() reads. */
-static char *joined(struct scope *sc, const yaml_node_t *n)
-{
-	_cleanup_text_ struct text t = { 0 };
-
-	for (yaml_node_item_t *i = n->data.sequence.items.start; i < n->data.sequence.items.top; i++) {
-		const yaml_node_t *item = node(sc->source, *i);
-
-		if (!visit(sc->l, sc->source, n) || !scalar(item))
-			return NULL;
-		text_addf(&t, "%s%s", t.size ? "," : "", scalar(item));
-	}
-	return text_take(&t);
-}
-
-static void apply_value(struct scope *sc, const struct slot *slot, void *base, const yaml_node_t *k, const yaml_node_t *v)
-{
-	_cleanup_(freep) char *text = NULL;
-	struct error err = { "" };
-	int r;
-
-	switch (slot->type) {
-	case SLOT_MAP:
-		if (v->type == YAML_MAPPING_NODE) {
-			apply_map(sc, slot->sub, base, v);
-		} else if (scalar(v) && slot->word_key && !is_null(v)) {
-			slots_set_defaults(slot->sub, base); /* the short form stands for the whole map */
-			apply_value(sc, slot_find(slot->sub, slot->word_key), base, k, v);
-		} else {
-			problem_at(sc->l, sc->source, v, false, "type", NULL, "'%s' is a map%s, not %s", slot->name,
-			    slot->word_key ? " or a word" : "", is_null(v) ? "empty" : kind(v));
-		}
-		return;
-	case SLOT_COMMAND:
-		apply_command(sc, v);
-		return;
-	case SLOT_ENVIRONMENT:
-		apply_environment(sc, v);
-		return;
-	case SLOT_LIMITS:
-		apply_limits(sc, v);
-		return;
-	case SLOT_LATER:
-		problem_at(sc->l, sc->source, k, false, "not-supported-yet", NULL, "'%s' is not supported yet", slot->name);
-		return;
-	case SLOT_SHELL: /* seen before the other keys */
-	case SLOT_ENV_FILE:
-	case SLOT_OUTER:
-		return;
-	default:
-		break;
-	}
-	if ((slot->type == SLOT_EXITS || slot->type == SLOT_SIGNALS) && v->type == YAML_SEQUENCE_NODE) {
-		text = joined(sc, v);
-	} else if (!scalar(v)) {
-		problem_at(sc->l, sc->source, v, false, "type", NULL, "'%s' takes one value, not %s", slot->name, kind(v));
-		return;
-	} else if (is_null(v) && slot->type != SLOT_STRING && slot->type != SLOT_EXITS) {
-		problem_at(sc->l, sc->source, k, false, "type", NULL, "'%s' has no value", slot->name);
-		return;
-	} else {
-		text = expand(sc, v, is_null(v) ? "" : scalar(v));
-		if (!text)
-			return;
-	}
-	if (!text)
-		return;
-	if (slot->type == SLOT_PATH && text[0] != '/') {
-		_cleanup_text_ struct text path = { 0 };
-
-		/* a template's folder is relative to the file it stands in, as everything is */
-		text_addf(&path, "%s/%s", sc->source->folder, text);
-		free(text);
-		text = text_take(&path);
-		if (!text)
-			return;
-	}
-	r = slot_set_text(slot, base, text, &err);
-	if (r < 0)
-		problem_at(sc->l, sc->source, v, false, r == -EOPNOTSUPP ? "not-supported-yet" : "value", NULL, "%s: %s", slot->name,
-		    err.text);
-}
-
-static void unknown_key(struct scope *sc, const struct slot *table, const yaml_node_t *k)
-{
-	const char *names[64], *near;
-	char hint[128];
-	size_t n = 0;
-
-	for (const struct slot *s = table; s->name && n < ARRAY_SIZE(names); s++)
-		names[n++] = s->name;
-	near = scalar(k) ? text_nearest(scalar(k), names, n) : NULL;
-	snprintf(hint, sizeof(hint), "Did you mean '%s'?", near ? near : "");
-	problem_at(sc->l, sc->source, k, false, "unknown-key", near ? hint : NULL, "unknown key '%s' in %s",
-	    scalar(k) ? scalar(k) : "?", sc->what);
-}
-
-/* Keys must be plain words, and stand there once. */
-static bool check_keys(struct loader *l, const struct source *s, const yaml_node_t *map)
-{
-	bool ok = true;
-
-	for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++) {
-		const yaml_node_t *k = node(s, p->key);
-
-		if (!visit(l, s, map))
-			return false;
-		if (!scalar(k)) {
-			problem_at(l, s, k, false, "type", NULL, "a key must be a word, not %s", kind(k));
-			ok = false;
-			continue;
-		}
-		if (!strcmp(scalar(k), "<<")) {
-			problem_at(l, s, k, false, "merge-key", "Use templates and extends", "merge keys (<<) are not part of this format");
-			ok = false;
-			continue;
-		}
-		for (yaml_node_pair_t *q = map->data.mapping.pairs.start; q < p; q++) {
-			const yaml_node_t *other = node(s, q->key);
-
-			if (scalar(other) && !strcmp(scalar(other), scalar(k))) {
-				problem_at(l, s, k, false, "duplicate-key", NULL, "'%s' stands here a second time; first in line %zu",
-				    scalar(k), other->start_mark.line + 1);
-				ok = false;
-				break;
-			}
-			if (!visit(l, s, map))
-				return false;
-		}
-	}
-	return ok;
-}
-
-static void apply_map(struct scope *sc, const struct slot *table, void *base, const yaml_node_t *map)
-{
-	if (!visit(sc->l, sc->source, map))
-		return;
-	if (map->type != YAML_MAPPING_NODE) {
-		problem_at(sc->l, sc->source, map, false, "type", NULL, "%s is a map, not %s", sc->what, kind(map));
-		return;
-	}
-	check_keys(sc->l, sc->source, map);
-	/* what other keys depend on */
-	for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++) {
-		const yaml_node_t *k = node(sc->source, p->key), *v = node(sc->source, p->value);
-		const struct slot *slot = scalar(k) ? slot_find(table, scalar(k)) : NULL;
-
-		if (slot && slot->type == SLOT_SHELL) {
-			if (scalar(v) && (!strcmp(scalar(v), "true") || !strcmp(scalar(v), "false")))
-				sc->shell = scalar(v)[0] == 't';
-			else
-				problem_at(sc->l, sc->source, v, false, "value", NULL, "shell: write true or false");
-		} else if (slot && slot->type == SLOT_ENV_FILE) {
-			env_files(sc, v, &sc->d->environment);
-		}
-	}
-	for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++) {
-		const yaml_node_t *k = node(sc->source, p->key), *v = node(sc->source, p->value);
-		const struct slot *slot = scalar(k) ? slot_find(table, scalar(k)) : NULL;
-
-		if (slot)
-			apply_value(sc, slot, base, k, v);
-		else if (scalar(k) && strcmp(scalar(k), "<<"))
-			unknown_key(sc, table, k);
-	}
-}
-
-/* --- daemons ------------------------------------------------------------------------------------------------------ */
-
-static void daemon_config_free(struct daemon_config *d)
-{
-	free(d->name);
-	free(d->base);
-	strv_free(d->command);
-	free(d->description);
-	free(d->directory);
-	strv_free(d->environment);
-	free(d->limits);
-	free(d->experiment);
-	free(d->stage);
-	free(d->node);
-	*d = (struct daemon_config){ 0 };
-}
-
-struct config *config_free(struct config *c)
-{
-	if (!c)
-		return NULL;
-	for (size_t i = 0; i < c->n_daemons; i++)
-		daemon_config_free(&c->daemons[i]);
-	free(c->daemons);
-	free(c->name);
-	free(c->path);
-	strv_free(c->files);
-	free(c);
-	return NULL;
-}
-
-static const yaml_node_t *get(const struct source *s, const yaml_node_t *map, const char *key)
-{
-	if (map->type != YAML_MAPPING_NODE)
-		return NULL;
-	for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++)
-		if (scalar(node(s, p->key)) && !strcmp(scalar(node(s, p->key)), key))
-			return node(s, p->value);
-	return NULL;
-}
-
-static struct named *named_find(struct named *list, size_t n, const char *name)
-{
-	for (size_t i = 0; i < n; i++)
-		if (!strcmp(list[i].name, name))
-			return &list[i];
-	return NULL;
-}
-
-/* Templates first, the thing itself last. Return: false when the chain is broken (told) */
-static bool apply_chain(struct scope *sc, const struct named *x, const struct named **seen, size_t depth)
-{
-	const yaml_node_t *extends = get(x->source, x->value, "extends");
-	char what[128];
-
-	seen[depth] = x;
-	if (extends) {
-		const char *name = scalar(extends);
-		struct named *t = name ? named_find(sc->l->templates, sc->l->n_templates, name) : NULL;
-
-		if (!t) {
-			const char **names = calloc(sc->l->n_templates + 1, sizeof(*names)), *near = NULL;
-			char hint[128];
-
-			for (size_t i = 0; names && i < sc->l->n_templates; i++)
-				names[i] = sc->l->templates[i].name;
-			if (name && names)
-				near = text_nearest(name, names, sc->l->n_templates);
-			snprintf(hint, sizeof(hint), "Did you mean '%s'?", near ? near : "");
-			free(names);
-			problem_at(sc->l, x->source, extends, false, "unknown-template", near ? hint : NULL,
-			    name ? "extends names '%s', which is no template" : "extends takes the name of a template%s", name ? name : "");
-			return false;
-		}
-		for (size_t i = 0; i <= depth; i++)
-			if (seen[i] == t) {
-				problem_at(sc->l, x->source, extends, false, "cycle", NULL, "template '%s' extends itself", t->name);
-				return false;
-			}
-		if (depth + 1 >= DEPTH_MAX) {
-			problem_at(sc->l, x->source, extends, false, "too-deep", NULL, "templates extend each other more than %d deep",
-			    DEPTH_MAX);
-			return false;
-		}
-		if (!apply_chain(sc, t, seen, depth + 1))
-			return false;
-	}
-	snprintf(what, sizeof(what), "%s '%s'", depth ? "template" : "daemon", x->name);
-	sc->source = x->source;
-	sc->what = what;
-	apply_map(sc, daemon_slots, sc->d, x->value);
-	return true;
-}
-
-static bool name_ok(const char *name)
+struct pair {
+	const char *name; /* borrowed from the key */
+	yaml_node_t *key, *value;
+};
+
+struct pair_list {
+	struct pair *items;
+	size_t n;
+};
+
+bool config_name_ok(const char *name)
 {
 	size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-");
 
-	return n >= 1 && n <= 63 && !name[n] && name[0] != '_' && name[0] != '.' && name[0] != '-';
+	return n >= 1 && n <= 63 && !name[n] && !strchr("_.-", name[0]);
 }
 
-/* What a running process was started with; changes elsewhere need no restart. */
-static void make_digest(struct daemon_config *d)
-{
-	XXH64_state_t *x = XXH64_createState();
+/* ---- small things ---- */
 
-	XXH64_reset(x, 0);
-	for (char **p = d->command; p && *p; p++)
-		XXH64_update(x, *p, strlen(*p) + 1);
-	for (char **p = d->environment; p && *p; p++)
-		XXH64_update(x, *p, strlen(*p) + 1);
-	if (d->directory)
-		XXH64_update(x, d->directory, strlen(d->directory) + 1);
-	XXH64_update(x, &d->umask, sizeof(d->umask));
-	XXH64_update(x, &d->nice, sizeof(d->nice));
-	for (size_t i = 0; i < d->n_limits; i++) {
-		XXH64_update(x, &d->limits[i].resource, sizeof(d->limits[i].resource));
-		XXH64_update(x, &d->limits[i].soft, sizeof(d->limits[i].soft));
-		XXH64_update(x, &d->limits[i].hard, sizeof(d->limits[i].hard));
+static void vars_free(struct var_list *v)
+{
+	for (size_t i = 0; i < v->n; i++)
+		free(v->items[i]);
+	free(v->items);
+	*v = (struct var_list){ 0 };
+}
+
+static const char *vars_get(const struct var_list *v, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (size_t i = v->n; i-- > 0;)
+		if (!strncmp(v->items[i], name, n) && v->items[i][n] == '=')
+			return v->items[i] + n + 1;
+	return NULL;
+}
+
+/* Sets or replaces. Return: 0 or -ENOMEM */
+static int vars_set(struct var_list *v, const char *name, const char *value)
+{
+	size_t n = strlen(name);
+	char *item;
+
+	if (asprintf(&item, "%s=%s", name, value) < 0)
+		return -ENOMEM;
+	for (size_t i = 0; i < v->n; i++)
+		if (!strncmp(v->items[i], item, n + 1)) {
+			free(v->items[i]);
+			v->items[i] = item;
+			return 0;
+		}
+	if (v->n == v->room) {
+		size_t room = v->room ? v->room * 2 : 8;
+		char **p = realloc(v->items, (room + 1) * sizeof(*p));
+
+		if (!p) {
+			free(item);
+			return -ENOMEM;
+		}
+		v->items = p;
+		v->room = room;
 	}
-	XXH64_update(x, &d->capture.mode, sizeof(d->capture.mode));
-	XXH64_update(x, &d->python.unbuffered, 1);
-	XXH64_update(x, &d->python.faulthandler, 1);
-	for (const char *const *p = (const char *const[]){ d->experiment, d->stage, d->node, (char *)-1 }; *p != (char *)-1; p++)
-		if (*p)
-			XXH64_update(x, *p, strlen(*p) + 1);
-		else
-			XXH64_update(x, "\1", 1);
-	snprintf(d->digest, sizeof(d->digest), "%016" PRIx64, (uint64_t)XXH64_digest(x));
-	XXH64_freeState(x);
+	v->items[v->n++] = item;
+	v->items[v->n] = NULL;
+	return 0;
 }
 
-static bool on_network(const char *path, const char *program)
-{
-	char found[PATH_MAX];
-	const char *search = getenv("PATH");
+static void tell(const struct walk *w, const yaml_node_t *at, const char *code, const char *hint, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
 
-	if (path && path_is_network(path) == 1)
+static void tell(const struct walk *w, const yaml_node_t *at, const char *code, const char *hint, const char *fmt, ...)
+{
+	struct note n = { .at = source_span(w->s, at), .code = code, .hint = hint };
+	va_list ap;
+
+	va_start(ap, fmt);
+	findings_addv(&w->l->f, w->s, &n, fmt, ap);
+	va_end(ap);
+}
+
+static void warn(const struct walk *w, const yaml_node_t *at, const char *code, const char *hint, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
+
+static void warn(const struct walk *w, const yaml_node_t *at, const char *code, const char *hint, const char *fmt, ...)
+{
+	struct note n = { .at = source_span(w->s, at), .code = code, .hint = hint, .warning = true };
+	va_list ap;
+
+	va_start(ap, fmt);
+	findings_addv(&w->l->f, w->s, &n, fmt, ap);
+	va_end(ap);
+}
+
+/* Counts a step of walking. Return: false when there were too many, which is told once */
+static bool step(const struct walk *w, const yaml_node_t *at, size_t n)
+{
+	struct loader *l = w->l;
+
+	if (l->stop)
+		return false;
+	l->visits += n;
+	if (l->visits <= VISITS_MAX && l->text_bytes <= TEXT_BYTES_MAX)
 		return true;
-	if (!program || strchr(program, '/'))
-		return program && program[0] == '/' && path_is_network(program) == 1;
-	while (search && *search) {
-		size_t n = strcspn(search, ":");
-
-		snprintf(found, sizeof(found), "%.*s/%s", (int)n, search, program);
-		if (n && !access(found, X_OK))
-			return path_is_network(found) == 1;
-		search += n;
-		search += *search == ':';
-	}
+	l->stop = true;
+	l->f.quiet = false;
+	tell(w, at, "too-large", NULL, "written out, the aliases, templates and instances of this configuration are too much");
 	return false;
 }
 
-static void daemon_init(struct daemon_config *d)
+/* "'restart.delay' in daemon 'ingest'" */
+static const char *subject(const struct walk *w, const char *path, char *buf, size_t size)
 {
-	*d = (struct daemon_config){ .umask = -1, .instance = -1 };
-	slots_set_defaults(daemon_slots, d);
-}
-
-static struct daemon_config *daemon_add(struct config *c)
-{
-	struct daemon_config *p = realloc(c->daemons, (c->n_daemons + 1) * sizeof(*p));
-
-	if (!p)
-		return NULL;
-	c->daemons = p;
-	daemon_init(&p[c->n_daemons]);
-	return &p[c->n_daemons++];
-}
-
-static void make_daemon(struct loader *l, const struct named *x, int instance)
-{
-	const struct named *seen[DEPTH_MAX];
-	struct daemon_config *d;
-	struct scope sc = { .l = l, .instance = instance };
-	char name[96];
-
-	if (l->c->n_daemons >= DAEMONS_MAX || l->visits >= VISITS_MAX)
-		return;
-	d = daemon_add(l->c);
-	if (!d)
-		return;
-	sc.d = d;
-	if (instance >= 0)
-		snprintf(name, sizeof(name), "%s/%d", x->name, instance);
+	if (w->owner)
+		snprintf(buf, size, "'%s' in %s", path, w->owner);
 	else
-		snprintf(name, sizeof(name), "%s", x->name);
-	d->name = strdup(name);
-	d->base = strdup(x->name);
-	d->instance = instance;
-	d->place = (struct config_place){ NULL, (unsigned)x->key->start_mark.line + 1, (unsigned)x->key->start_mark.column + 1 };
-	for (size_t i = 0; l->c->files && l->c->files[i]; i++)
-		if (!strcmp(l->c->files[i], x->source->path))
-			d->place.file = l->c->files[i];
-	if (l->defaults.value) {
-		sc.source = l->defaults.source;
-		sc.what = "defaults";
-		apply_map(&sc, daemon_slots, d, l->defaults.value);
-	}
-	if (!apply_chain(&sc, x, seen, 0))
-		return;
-	if (!d->command && !problems_any_error(l->problems))
-		problem_at(l, x->source, x->key, false, "missing-key", "Add 'command: [PROGRAM, ARGUMENT, ...]'", "daemon '%s' has no command",
-		    x->name);
-	if (!d->directory)
-		d->directory = strdup(l->sources[0]->folder);
-	d->network = d->command && on_network(d->directory, d->command[0]);
-	make_digest(d);
+		snprintf(buf, size, "'%s'", path);
+	return buf;
 }
 
-static void make_daemons(struct loader *l, const struct named *x)
+/* What the file says, short enough for a message. */
+static const char *quote(const yaml_node_t *n, char *buf, size_t size)
 {
-	const yaml_node_t *instances = NULL, *from = x->value;
-	const struct named *at = x;
-	uint64_t n;
+	size_t keep = utf8_valid_prefix(n->data.scalar.value, n->data.scalar.length > 60 ? 60 : n->data.scalar.length);
 
-	if (x->value->type != YAML_MAPPING_NODE) {
-		problem_at(l, x->source, x->value, false, "type", "Write {command: ...}", "daemon '%s' is a map, not %s", x->name,
-		    is_null(x->value) ? "empty" : kind(x->value));
-		return;
-	}
-	for (int depth = 0; at && depth < DEPTH_MAX && !instances; depth++) {
-		const yaml_node_t *extends = get(at->source, from, "extends");
-
-		instances = get(at->source, from, "instances");
-		if (instances || !extends || !scalar(extends))
-			break;
-		at = named_find(l->templates, l->n_templates, scalar(extends));
-		from = at ? at->value : NULL;
-	}
-	if (!instances) {
-		make_daemon(l, x, -1);
-		return;
-	}
-	if (!scalar(instances) || parse_u64(scalar(instances), &n) < 0 || n < 1 || n > INSTANCES_MAX) {
-		problem_at(l, at->source, instances, false, "value", NULL, "instances is a whole number from 1 to %d", INSTANCES_MAX);
-		return;
-	}
-	for (uint64_t i = 0; i < n; i++)
-		make_daemon(l, x, (int)i);
+	snprintf(buf, size, "'%.*s%s'", (int)keep, (const char *)n->data.scalar.value,
+	    keep < n->data.scalar.length ? "..." : "");
+	return buf;
 }
 
-/* --- files -------------------------------------------------------------------------------------------------------- */
-
-static void collect(struct loader *l, struct source *s, const yaml_node_t *map, const char *what, struct named **list,
-    size_t *n)
+static bool is_quoted(const yaml_node_t *n)
 {
-	if (is_null(map))
-		return;
-	if (map->type != YAML_MAPPING_NODE) {
-		problem_at(l, s, map, false, "type", NULL, "'%s' is a map of names, not %s", what, kind(map));
-		return;
-	}
-	check_keys(l, s, map);
-	for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++) {
-		const yaml_node_t *k = node(s, p->key);
-		struct named *old, *items;
-
-		if (!scalar(k) || !strcmp(scalar(k), "<<"))
-			continue;
-		if (!name_ok(scalar(k)) || !strcmp(scalar(k), "all")) {
-			problem_at(l, s, k, false, "name", !strcmp(scalar(k), "all") ? "'all' means every daemon" : NULL,
-			    "'%s' is no usable name: lower-case letters, digits, '_', '.', '-', at most 63, beginning with a letter or digit",
-			    scalar(k));
-			continue;
-		}
-		old = named_find(*list, *n, scalar(k));
-		if (old) {
-			if (old->source != s)
-				problem_at(l, s, k, false, "duplicate-key", NULL, "'%s' is defined in %s:%zu already", scalar(k),
-				    old->source->shown, old->key->start_mark.line + 1);
-			continue;
-		}
-		items = realloc(*list, (*n + 1) * sizeof(*items));
-		if (!items)
-			return;
-		*list = items;
-		items[(*n)++] = (struct named){ strdup(scalar(k)), s, k, node(s, p->value) };
-	}
+	return n->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
 }
 
-static void load_file(struct loader *l, const char *path, const char *shown, const struct source *from,
-    const yaml_node_t *at);
-
-static void include(struct loader *l, struct source *s, const yaml_node_t *n)
+static bool is_nothing(const yaml_node_t *n)
 {
-	char pattern[PATH_MAX];
-	glob_t g;
-	int r;
+	const char *v;
 
-	if (n->type == YAML_SEQUENCE_NODE) {
-		for (yaml_node_item_t *i = n->data.sequence.items.start; i < n->data.sequence.items.top; i++)
-			if (visit(l, s, n))
-				include(l, s, node(s, *i));
-		return;
-	}
-	if (!scalar(n) || is_null(n)) {
-		problem_at(l, s, n, false, "type", NULL, "include takes names of files");
-		return;
-	}
-	if (scalar(n)[0] == '/')
-		snprintf(pattern, sizeof(pattern), "%s", scalar(n));
-	else
-		snprintf(pattern, sizeof(pattern), "%s/%s", s->folder, scalar(n));
-	r = glob(pattern, 0, NULL, &g);
-	if (r == GLOB_NOMATCH && !strpbrk(scalar(n), "*?["))
-		problem_at(l, s, n, false, "include", NULL, "there is no file %s", pattern);
-	else if (r && r != GLOB_NOMATCH)
-		problem_at(l, s, n, false, "include", NULL, "cannot look for %s", pattern);
-	for (size_t i = 0; !r && i < g.gl_pathc; i++) {
-		/* shown relative to where the person is, as the main file is */
-		const char *slash = strrchr(s->shown, '/');
-		char shown[PATH_MAX];
-
-		if (scalar(n)[0] != '/' && !strncmp(g.gl_pathv[i], s->folder, strlen(s->folder)))
-			snprintf(shown, sizeof(shown), "%.*s%s", slash ? (int)(slash + 1 - s->shown) : 0, s->shown,
-			    g.gl_pathv[i] + strlen(s->folder) + 1);
-		else
-			snprintf(shown, sizeof(shown), "%s", g.gl_pathv[i]);
-		load_file(l, g.gl_pathv[i], shown, s, n);
-	}
-	if (!r)
-		globfree(&g);
-}
-
-static void read_top(struct loader *l, struct source *s, bool main_file)
-{
-	const yaml_node_t *root = s->loaded ? yaml_document_get_root_node(&s->doc) : NULL;
-	struct scope sc = { .l = l, .source = s, .what = "the file", .instance = -1 };
-
-	if (!s->loaded)
-		return;
-	if (!root || is_null(root)) {
-		problems_add(l->problems, !main_file, s->shown, 1, 1, 0, "empty", "the file is empty", NULL);
-		return;
-	}
-	if (root->type != YAML_MAPPING_NODE) {
-		problem_at(l, s, root, false, "type", NULL, "the file must be a map of keys, not %s", kind(root));
-		return;
-	}
-	check_keys(l, s, root);
-	for (yaml_node_pair_t *p = root->data.mapping.pairs.start; p < root->data.mapping.pairs.top; p++) {
-		const yaml_node_t *k = node(s, p->key), *v = node(s, p->value);
-		const char *key = scalar(k);
-		const struct slot *slot = key ? slot_find(config_slots, key) : NULL;
-
-		if (!key || !strcmp(key, "<<"))
-			continue;
-		if (!slot) {
-			unknown_key(&sc, config_slots, k);
-		} else if (slot->type != SLOT_OUTER) {
-			apply_value(&sc, slot, l->c, k, v);
-		} else if (!strcmp(key, "version")) {
-			l->has_version = true;
-			if (!scalar(v) || strcmp(scalar(v), "1"))
-				problem_at(l, s, v, false, "version", NULL, "version '%s' is not known to this program; it knows 1",
-				    scalar(v) ? scalar(v) : "?");
-		} else if (!strcmp(key, "name")) {
-			if (!main_file)
-				problem_at(l, s, k, false, "include", NULL, "'name' belongs into the main file");
-			else if (!scalar(v) || !name_ok(scalar(v)))
-				problem_at(l, s, v, false, "name", NULL,
-				    "'%s' is no usable name: lower-case letters, digits, '_', '.', '-', at most 63, beginning with a letter or "
-				    "digit",
-				    scalar(v) ? scalar(v) : "?");
-			else {
-				free(l->c->name);
-				l->c->name = strdup(scalar(v));
-			}
-		} else if (!strcmp(key, "env_file")) {
-			env_files(&sc, v, &l->variables);
-		} else if (!strcmp(key, "include")) {
-			include(l, s, v);
-		} else if (!strcmp(key, "defaults")) {
-			if (l->defaults.value && l->defaults.source != s)
-				problem_at(l, s, k, false, "duplicate-key", NULL, "defaults stand in %s:%zu already", l->defaults.source->shown,
-				    l->defaults.key->start_mark.line + 1);
-			else if (!is_null(v))
-				l->defaults = (struct named){ NULL, s, k, v };
-		} else if (!strcmp(key, "templates")) {
-			collect(l, s, v, "templates", &l->templates, &l->n_templates);
-		} else if (!strcmp(key, "daemons")) {
-			collect(l, s, v, "daemons", &l->daemons, &l->n_daemons);
-		}
-	}
-}
-
-static void load_file(struct loader *l, const char *path, const char *shown, const struct source *from,
-    const yaml_node_t *at)
-{
-	_cleanup_(freep) char *data = NULL, *real = realpath(path, NULL);
-	struct source *s;
-	size_t size = 0;
-	int r = 0;
-
-	for (size_t i = 0; real && i < l->n_sources; i++)
-		if (!strcmp(l->sources[i]->path, real)) {
-			problem_at(l, from, at, false, "include", NULL, "%s is included a second time", shown);
-			return;
-		}
-	if (l->n_sources >= FILES_MAX) {
-		problem_at(l, from, at, false, "include", NULL, "more than %d files", FILES_MAX);
-		return;
-	}
-	r = real ? file_read(AT_FDCWD, real, FILE_MAX, &data, &size) : -errno;
-	if (r < 0) {
-		if (from)
-			problem_at(l, from, at, false, "include", NULL, "cannot read %s: %s", shown, strerror(-r));
-		return;
-	}
-	s = source_add(l, real, shown, data, size);
-	if (s) {
-		strv_add(&l->c->files, s->path);
-		read_top(l, s, !from);
-	}
-}
-
-/* Defaults and templates that no daemon uses are checked too. */
-static void check_unused(struct loader *l)
-{
-	struct daemon_config scratch;
-
-	for (size_t i = 0; i <= l->n_templates; i++) {
-		const struct named *x = i < l->n_templates ? &l->templates[i] : &l->defaults;
-		struct scope sc = { .l = l, .d = &scratch, .source = x->source, .instance = -1 };
-		char what[128];
-
-		if (!x->value)
-			continue;
-		if (i < l->n_templates)
-			snprintf(what, sizeof(what), "template '%s'", x->name);
-		else
-			snprintf(what, sizeof(what), "defaults");
-		sc.what = what;
-		daemon_init(&scratch);
-		apply_map(&sc, daemon_slots, &scratch, x->value);
-		daemon_config_free(&scratch);
-	}
-}
-
-/* A project name made of a folder's name. Return: the name, caller frees, or NULL */
-static char *name_of_folder(const char *folder)
-{
-	const char *slash = strrchr(folder, '/');
-	char *name = strdup(slash && slash[1] ? slash + 1 : "project"), *to = name;
-
-	if (!name)
-		return NULL;
-	for (char *p = name; *p; p++) {
-		char c = (char)tolower((unsigned char)*p);
-
-		if ((c >= 'a' && c <= 'z') || isdigit((unsigned char)c) || (to > name && strchr("_.-", c)))
-			*to++ = c;
-		else if (to > name && to[-1] != '-')
-			*to++ = '-';
-	}
-	*to = '\0';
-	if (to - name > 63)
-		name[63] = '\0';
-	if (!name_ok(name)) {
-		free(name);
-		return strdup("project");
-	}
-	return name;
-}
-
-/* Return: whether the bytes are YAML that names the project */
-static bool name_in_document(const char *data, size_t size, char **ret)
-{
-	struct source s = { 0 };
-	const yaml_node_t *root, *name;
-	yaml_parser_t parser;
-	bool found = false;
-
-	if (!yaml_parser_initialize(&parser))
+	if (n->type != YAML_SCALAR_NODE || is_quoted(n))
 		return false;
-	yaml_parser_set_input_string(&parser, (const unsigned char *)data, size);
-	if (yaml_parser_load(&parser, &s.doc)) {
-		root = yaml_document_get_root_node(&s.doc);
-		name = root ? get(&s, root, "name") : NULL;
-		if (name && scalar(name) && name_ok(scalar(name))) {
-			*ret = strdup(scalar(name));
-			found = true;
-		}
-		yaml_document_delete(&s.doc);
-	}
-	yaml_parser_delete(&parser);
-	return found;
+	v = (const char *)n->data.scalar.value;
+	return !*v || !strcmp(v, "~") || !strcmp(v, "null") || !strcmp(v, "Null") || !strcmp(v, "NULL");
 }
 
-int config_peek_name(const char *path, char **ret)
+/* "not a list", for a value that should be something else. */
+static const char *instead(const yaml_node_t *n)
 {
-	_cleanup_(freep) char *real = realpath(path, NULL), *data = NULL;
-	char *at;
-	size_t size = 0;
-	int r = real ? file_read(AT_FDCWD, real, FILE_MAX, &data, &size) : -errno;
-
-	if (r < 0)
-		return r;
-	if (name_in_document(data, size, ret))
-		return *ret ? 0 : -ENOMEM;
-	for (at = data; at; at = strchr(at, '\n')) {
-		size_t n;
-
-		at += *at == '\n';
-		if (*at == '"')
-			at++;
-		if (strncmp(at, "name", 4))
-			continue;
-		at += 4;
-		at += *at == '"';
-		if (*at++ != ':')
-			continue;
-		at += strspn(at, " \t\"'");
-		n = strcspn(at, " \t\r\n\"',#");
-		at[n] = '\0';
-		if (!name_ok(at))
-			break;
-		*ret = strdup(at);
-		return *ret ? 0 : -ENOMEM;
-	}
-	*strrchr(real, '/') = '\0';
-	*ret = name_of_folder(real);
-	return *ret ? 0 : -ENOMEM;
+	return n->type == YAML_SEQUENCE_NODE ? "a list" : n->type == YAML_MAPPING_NODE ? "a map" : "a single value";
 }
 
-static int finish(struct loader *l, struct config **ret)
+/* A custom tag means nothing to us. */
+static bool tag_ok(const struct walk *w, const yaml_node_t *n)
 {
-	int r = 0;
+	static const char *const known[] = { "str", "int", "float", "bool", "null", "seq", "map" };
+	static const char core[] = "tag:yaml.org,2002:";
+	const char *tag = (const char *)n->tag;
 
-	if (l->n_sources && l->sources[0]->loaded) {
-		if (!l->c->name)
-			l->c->name = name_of_folder(l->sources[0]->folder);
-		if (!l->n_daemons && !problems_any_error(l->problems))
-			problems_add(l->problems, false, l->sources[0]->shown, 1, 1, 0, "missing-key", "no daemons are defined",
-			    "Add 'daemons:' with at least one");
-		check_unused(l);
-		for (size_t i = 0; i < l->n_daemons; i++)
-			make_daemons(l, &l->daemons[i]);
+	if (!tag)
+		return true;
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (!strncmp(tag, core, sizeof(core) - 1) && !strcmp(tag + sizeof(core) - 1, known[i]))
+			return true;
+	tell(w, n, "tag", "Leave it out.", "tags such as '%.60s' mean nothing here", tag);
+	return false;
+}
+
+static void tell_type(const struct walk *w, const yaml_node_t *n, const char *name, const char *expects)
+{
+	if (is_nothing(n)) {
+		bool word = n->data.scalar.length > 0;
+
+		tell(w, n, "type", word ? "Put it in quotes if it is a text." : "Give it one, or leave the key out.",
+		    word ? "%s is '%s', which is nothing in YAML" : "%s has no value%s", name,
+		    word ? (const char *)n->data.scalar.value : "");
+	} else
+		tell(w, n, "type", NULL, "%s expects %s, not %s", name, expects, instead(n));
+}
+
+static const char *lookup(void *userdata, const char *name)
+{
+	struct loader *l = userdata;
+	const char *v = vars_get(&l->vars, name);
+	size_t n = strlen(name);
+
+	for (char *const *p = l->environ_; !v && p && *p; p++)
+		if (!strncmp(*p, name, n) && (*p)[n] == '=')
+			v = *p + n + 1;
+	return v;
+}
+
+/* Expands a part of a scalar. @ret is the caller's. Return: whether it did; if not, it was told */
+static bool expand_part(const struct walk *w, const yaml_node_t *n, const char *in, char **ret, bool *variable)
+{
+	struct expansion x = { .lookup = lookup, .userdata = w->l, .instance = w->instance };
+	_cleanup_text_ struct text out = { 0 };
+	char *p;
+
+	if (expand_text(&x, in, strlen(in), &out)) {
+		struct note note = { .at = source_span(w->s, n), .code = "variable", .hint = x.hint };
+
+		findings_add(&w->l->f, w->s, &note, "%s", x.what);
+		return false;
 	}
-	for (char **p = l->env_files; p && *p; p++)
-		strv_add(&l->c->files, *p);
-	snprintf(l->c->digest, sizeof(l->c->digest), "%016" PRIx64, l->digest);
-	problems_sort(l->problems);
-	if (problems_any_error(l->problems) || !l->n_sources)
-		r = -EINVAL;
-	for (size_t i = 0; i < l->n_templates; i++)
-		free(l->templates[i].name);
-	for (size_t i = 0; i < l->n_daemons; i++)
-		free(l->daemons[i].name);
-	free(l->templates);
-	free(l->daemons);
-	for (size_t i = 0; i < l->n_sources; i++)
-		source_free(l->sources[i]);
-	strv_free(l->variables);
-	strv_free(l->env_files);
-	if (r < 0)
-		config_free(l->c);
-	else
-		*ret = l->c;
+	w->l->text_bytes += out.size;
+	p = text_take(&out);
+	if (!p) {
+		w->l->failed = true;
+		return false;
+	}
+	if (variable)
+		*variable = x.used_variable;
+	*ret = p;
+	return true;
+}
+
+/* The scalar @n with its variables replaced. @name: for messages. Return: whether there is one; if not, it was told */
+static bool get_text(const struct walk *w, const yaml_node_t *n, const char *name, const char *expects, char **ret,
+    bool *variable)
+{
+	if (!step(w, n, 1))
+		return false;
+	if (n->type != YAML_SCALAR_NODE || is_nothing(n)) {
+		tell_type(w, n, name, expects);
+		return false;
+	}
+	if (!tag_ok(w, n))
+		return false;
+	if (strlen((const char *)n->data.scalar.value) != n->data.scalar.length) {
+		tell(w, n, "value", NULL, "%s holds a NUL byte", name);
+		return false;
+	}
+	return expand_part(w, n, (const char *)n->data.scalar.value, ret, variable);
+}
+
+/* "~/x" and "x" made absolute against @folder. NULL: no memory */
+static char *resolve_path(const struct walk *w, const char *path)
+{
+	const char *home = NULL, *base = w->s->folder;
+	char *r;
+
+	if (path[0] == '~' && (path[1] == '/' || !path[1]))
+		home = lookup(w->l, "HOME");
+	if (home && home[0] == '/' && utf8_valid_prefix(home, strlen(home)) == strlen(home)) {
+		base = home;
+		path += path[1] ? 2 : 1;
+	}
+	while (path[0] == '.' && path[1] == '/')
+		path += 2;
+	if (!strcmp(path, "."))
+		path++;
+	if (path[0] == '/')
+		r = strdup(path);
+	else if (asprintf(&r, "%s%s%s", base, *path && strcmp(base, "/") ? "/" : "", path) < 0)
+		r = NULL;
+	if (!r)
+		w->l->failed = true;
 	return r;
 }
 
-static int begin(struct loader *l, struct config_problems *problems)
+/* ---- maps ---- */
+
+static int by_name(const void *a, const void *b)
 {
-	*problems = (struct config_problems){ 0 };
-	*l = (struct loader){ .problems = problems, .c = calloc(1, sizeof(struct config)) };
-	if (!l->c)
-		return -ENOMEM;
-	return slots_set_defaults(config_slots, l->c);
+	const struct pair *x = a, *y = b;
+	int r = strcmp(x->name, y->name);
+
+	return r ? r : x->key < y->key ? -1 : x->key > y->key;
 }
 
-int config_load(const char *path, struct config **ret, struct config_problems *problems)
+static int by_position(const void *a, const void *b)
 {
-	_cleanup_(freep) char *real = NULL;
-	struct loader l;
-	int r = begin(&l, problems);
+	const struct pair *x = a, *y = b;
 
-	if (r < 0)
-		return r;
-	real = realpath(path, NULL);
-	if (!real || access(real, R_OK) < 0) {
-		char text[256];
+	return x->key->start_mark.index < y->key->start_mark.index
+	    ? -1
+	    : x->key->start_mark.index > y->key->start_mark.index;
+}
 
-		r = -errno;
-		snprintf(text, sizeof(text), "cannot be read: %s", strerror(-r));
-		problems_add(problems, false, path, 0, 0, 0, "file", text, r == -ENOENT ? "supervise init writes one" : NULL);
-		finish(&l, ret);
-		return r;
+static void pairs_free(struct pair_list *p)
+{
+	free(p->items);
+	*p = (struct pair_list){ 0 };
+}
+
+static bool pairs_add(const struct walk *w, struct pair_list *list, const yaml_node_t *map, unsigned depth, bool own);
+
+/* What `<<` stands for: a map, or a list of maps. */
+static bool pairs_merge(const struct walk *w, struct pair_list *list, const yaml_node_t *n, unsigned depth)
+{
+	if (depth > MERGE_DEPTH_MAX) {
+		tell(w, n, "merge", NULL, "merge keys are nested more than %d deep, or without end", MERGE_DEPTH_MAX);
+		return true;
 	}
-	l.c->path = strdup(real);
-	load_file(&l, real, path, NULL, NULL);
-	if (!l.n_sources)
-		problems_add(problems, false, path, 0, 0, 0, "file", "cannot be read", NULL);
-	return finish(&l, ret);
+	if (n->type == YAML_MAPPING_NODE)
+		return pairs_add(w, list, n, depth, false);
+	if (n->type == YAML_SEQUENCE_NODE) {
+		for (yaml_node_item_t *i = n->data.sequence.items.start; i < n->data.sequence.items.top; i++) {
+			const yaml_node_t *item = source_node(w->s, *i);
+
+			if (!item || item->type != YAML_MAPPING_NODE)
+				goto bad;
+			if (!pairs_add(w, list, item, depth, false))
+				return false;
+		}
+		return true;
+	}
+bad:
+	tell(w, n, "merge", NULL, "the merge key '<<' takes a map or a list of maps, not %s",
+	    n->type == YAML_SEQUENCE_NODE ? "a list of other things" : instead(n));
+	return true;
 }
 
-int config_load_bytes(const char *data, size_t size, struct config **ret, struct config_problems *problems)
+static bool has_name(const struct pair_list *list, size_t n, const char *name)
 {
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(list->items[i].name, name))
+			return true;
+	return false;
+}
+
+static bool pairs_add(const struct walk *w, struct pair_list *list, const yaml_node_t *map, unsigned depth, bool own)
+{
+	size_t n = (size_t)(map->data.mapping.pairs.top - map->data.mapping.pairs.start), before = list->n;
+	struct pair *p;
+
+	if (!step(w, map, n + 1))
+		return false;
+	p = realloc(list->items, (list->n + n + 1) * sizeof(*p));
+	if (!p) {
+		w->l->failed = true;
+		return false;
+	}
+	list->items = p;
+	for (yaml_node_pair_t *i = map->data.mapping.pairs.start; i < map->data.mapping.pairs.top; i++) {
+		yaml_node_t *key = source_node(w->s, i->key), *value = source_node(w->s, i->value);
+		const char *name;
+
+		if (!key || !value)
+			continue;
+		if (key->type != YAML_SCALAR_NODE) {
+			tell(w, key, "type", NULL, "a key is a single word, not %s", instead(key));
+			continue;
+		}
+		name = (const char *)key->data.scalar.value;
+		if (strlen(name) != key->data.scalar.length || !*name) {
+			tell(w, key, "type", NULL, "a key must not %s", *name ? "hold a NUL byte" : "be empty");
+			continue;
+		}
+		if (!strcmp(name, "<<") && !is_quoted(key))
+			continue;
+		/* the first to say a name wins: the map itself before what is merged, the first merged before the next */
+		if (!own) {
+			if (!step(w, map, before / 16 + 1))
+				return false;
+			if (has_name(list, before, name))
+				continue;
+		}
+		list->items[list->n++] = (struct pair){ name, key, value };
+	}
+	if (own && list->n > 1) {
+		size_t kept = 0;
+
+		qsort(list->items, list->n, sizeof(*p), by_name);
+		for (size_t i = 0; i < list->n; i++) {
+			if (kept && !strcmp(list->items[kept - 1].name, list->items[i].name)) {
+				tell(w, list->items[i].key, "duplicate-key", NULL, "key '%.80s' is given twice; first in line %u",
+				    list->items[i].name, source_span(w->s, list->items[kept - 1].key).line);
+				continue;
+			}
+			list->items[kept++] = list->items[i];
+		}
+		list->n = kept;
+		qsort(list->items, list->n, sizeof(*p), by_position);
+	}
+	for (yaml_node_pair_t *i = map->data.mapping.pairs.start; i < map->data.mapping.pairs.top; i++) {
+		const yaml_node_t *key = source_node(w->s, i->key), *value = source_node(w->s, i->value);
+
+		if (key && value && key->type == YAML_SCALAR_NODE && !is_quoted(key) &&
+		    !strcmp((const char *)key->data.scalar.value, "<<") && !pairs_merge(w, list, value, depth + 1))
+			return false;
+	}
+	return true;
+}
+
+/* The keys and values of a map, merge keys worked in. Return: whether @n is a map; if not, it was told */
+static bool get_pairs(const struct walk *w, const yaml_node_t *n, const char *name, const char *expects,
+    struct pair_list *ret)
+{
+	struct pair_list list = { 0 };
+
+	if (n->type != YAML_MAPPING_NODE) {
+		tell_type(w, n, name, expects);
+		return false;
+	}
+	if (!tag_ok(w, n) || !pairs_add(w, &list, n, 0, true)) {
+		pairs_free(&list);
+		return false;
+	}
+	*ret = list;
+	return true;
+}
+
+/* ---- keys ---- */
+
+static void tell_unknown(const struct walk *w, const struct key *keys, const struct pair *p, const char *path)
+{
+	const struct key *k = NULL, *home = NULL;
+	struct note n = { .at = source_span(w->s, p->key), .code = "unknown-key" };
+	char where[256] = " at the top level", hint[200] = "";
+	bool shouting = false;
+
+	for (const char *c = p->name; *c; c++)
+		shouting |= *c >= 'A' && *c <= 'Z';
+	if (w->owner)
+		snprintf(where, sizeof(where), path ? " in '%s' of %s" : " in %s%s", path ? path : w->owner,
+		    path ? w->owner : "");
+	else if (path)
+		snprintf(where, sizeof(where), " in '%s'", path);
+	if (w->owner && !path)
+		home = schema_home(keys_daemon, p->name);
+	if (home)
+		snprintf(hint, sizeof(hint), "It belongs in '%s'.", home->name);
+	else if (w->owner && path && schema_find(keys_daemon, p->name))
+		snprintf(hint, sizeof(hint), "It belongs beside '%.*s', not in it; check the indentation.",
+		    (int)strcspn(path, "."), path);
+	else if (w->owner && schema_find(keys_file, p->name))
+		snprintf(hint, sizeof(hint), "It belongs at the top level; check the indentation.");
+	else if (!w->owner && !path && schema_find(keys_daemon, p->name))
+		snprintf(hint, sizeof(hint), "It belongs in a daemon or in 'defaults'; check the indentation.");
+	else if (w->owner && !path && !strcmp(p->name, "user"))
+		snprintf(hint, sizeof(hint), "Every daemon runs as the user who runs supervise.");
+	else {
+		k = schema_suggest(keys, p->name);
+		if (k)
+			snprintf(hint, sizeof(hint), "Did you mean '%s'?%s", k->name,
+			    k->flags & KEY_LATER ? " It is not supported yet." : "");
+	}
+	/* what stands behind an unknown word may be a secret: a variable outside its map */
+	n.cut = shouting || !hint[0] || (k && k->slot == SLOT_ENVIRONMENT);
+	n.hint = hint;
+	findings_add(&w->l->f, w->s, &n, "unknown key '%.80s'%s", p->name, where);
+	if (p->value->type != YAML_SCALAR_NODE || p->value->end_mark.line != p->value->start_mark.line)
+		source_hide(w->s, p->value);
+}
+
+static void walk_key(const struct walk *w, const struct key *k, yaml_node_t *n, void *base, const char *path);
+
+static void walk_map(const struct walk *w, const struct key *keys, const yaml_node_t *n, void *base, const char *path,
+    const char *name)
+{
+	struct pair_list pairs;
+
+	if (!get_pairs(w, n, name, "a map", &pairs))
+		return;
+	for (size_t i = 0; i < pairs.n && !w->l->stop; i++) {
+		const struct pair *p = &pairs.items[i];
+		const struct key *k = schema_find(keys, p->name);
+		char deeper[128], buf[256];
+
+		snprintf(deeper, sizeof(deeper), "%s%s%s", path ? path : "", path ? "." : "", k ? k->name : "");
+		if (!k)
+			tell_unknown(w, keys, p, path);
+		else if (k->flags & KEY_LATER) {
+			if (!strcmp(k->name, "url"))
+				source_hide(w->s, p->value); /* it often holds a password */
+			tell(w, p->key, "not-supported-yet", "Leave it out for now.", "%s is not supported yet",
+			    subject(w, deeper, buf, sizeof(buf)));
+		} else if (w->defaults && (k->flags & KEY_NO_DEFAULT))
+			tell(w, p->key, "place", "It belongs in a daemon or a template.", "'%s' means nothing in 'defaults'",
+			    k->name);
+		else
+			walk_key(w, k, p->value, base, deeper);
+	}
+	pairs_free(&pairs);
+}
+
+static void tell_complaint(const struct walk *w, const yaml_node_t *n, const struct complaint *c, const char *name,
+    bool variable)
+{
+	char buf[96];
+
+	if (c->later) {
+		tell(w, n, "not-supported-yet", c->hint, "%s: %s", name, c->what);
+		return;
+	}
+	tell(w, n, "value", c->hint, "%s %s%s%s%s", name, c->what, variable ? "; " : ", not ",
+	    quote(n, buf, sizeof(buf)), variable ? " does not come to that" : "");
+}
+
+/* A list of single values, or one of them. */
+static void walk_set(const struct walk *w, const struct key *k, const yaml_node_t *n, void *field, const char *name)
+{
+	_Alignas(uint64_t) uint8_t set[32] = { 0 };
+	size_t size = k->slot == SLOT_CODES ? sizeof(set) : sizeof(uint64_t);
+	size_t count = n->type == YAML_SEQUENCE_NODE ? (size_t)(n->data.sequence.items.top - n->data.sequence.items.start) : 1;
+	char buf[160];
+	bool ok = true;
+
+	if (n->type == YAML_MAPPING_NODE) {
+		tell_type(w, n, name, slot_expects(k, buf, sizeof(buf)));
+		return;
+	}
+	for (size_t i = 0; i < count; i++) {
+		const yaml_node_t *item =
+		    n->type == YAML_SEQUENCE_NODE ? source_node(w->s, n->data.sequence.items.start[i]) : n;
+		_cleanup_(freep) char *text = NULL;
+		struct complaint c;
+		bool variable = false;
+
+		if (!item || !get_text(w, item, name, slot_expects(k, buf, sizeof(buf)), &text, &variable)) {
+			ok = false;
+			continue;
+		}
+		if (slot_set(k, text, set, &c)) {
+			tell_complaint(w, item, &c, name, variable);
+			ok = false;
+		} else if (!strcmp(text, "all") && count > 1) {
+			tell(w, item, "value", "Write it without the list.", "'all' is not one of several");
+			ok = false;
+		}
+	}
+	if (ok)
+		memcpy(field, set, size);
+}
+
+static bool get_limit(const struct walk *w, const struct key *k, const yaml_node_t *n, const char *name, rlim_t *ret)
+{
+	_cleanup_(freep) char *text = NULL;
+	bool variable = false;
+	struct complaint c;
+	char buf[160];
+
+	if (!get_text(w, n, name, slot_expects(k, buf, sizeof(buf)), &text, &variable))
+		return false;
+	if (!slot_limit(k, text, ret, &c))
+		return true;
+	tell_complaint(w, n, &c, name, variable);
+	return false;
+}
+
+static void walk_limit(const struct walk *w, const struct key *k, const yaml_node_t *n, struct daemon_config *d,
+    const char *name)
+{
+	struct limit_config x = { .resource = (int)k->min }, *p;
+
+	if (n->type == YAML_MAPPING_NODE) {
+		struct pair_list pairs;
+		bool soft = false, hard = false, ok = true;
+
+		if (!get_pairs(w, n, name, "a map", &pairs))
+			return;
+		for (size_t i = 0; i < pairs.n; i++) {
+			const struct pair *q = &pairs.items[i];
+			bool is_soft = !strcmp(q->name, "soft");
+
+			if (!is_soft && strcmp(q->name, "hard")) {
+				tell_unknown(w, keys_limit, q, "limits");
+				ok = false;
+				continue;
+			}
+			if (is_soft)
+				soft = true;
+			else
+				hard = true;
+			if (!get_limit(w, k, q->value, name, is_soft ? &x.soft : &x.hard))
+				ok = false;
+		}
+		pairs_free(&pairs);
+		if (ok && (!soft || !hard)) {
+			tell(w, n, "missing-key", NULL, "%s needs both 'soft' and 'hard'", name);
+			ok = false;
+		}
+		if (ok && x.soft > x.hard) {
+			tell(w, n, "value", NULL, "%s has a soft limit above the hard one", name);
+			ok = false;
+		}
+		if (!ok)
+			return;
+	} else if (!get_limit(w, k, n, name, &x.soft))
+		return;
+	else
+		x.hard = x.soft;
+	for (size_t i = 0; i < d->n_limits; i++)
+		if (d->limits[i].resource == x.resource) {
+			d->limits[i] = x;
+			return;
+		}
+	p = realloc(d->limits, (d->n_limits + 1) * sizeof(*p));
+	if (!p) {
+		w->l->failed = true;
+		return;
+	}
+	d->limits = p;
+	d->limits[d->n_limits++] = x;
+}
+
+static void walk_environment(const struct walk *w, const yaml_node_t *n, struct var_list *v, const char *name)
+{
+	struct pair_list pairs;
+
+	if (!get_pairs(w, n, name, "a map such as {KEY: value}", &pairs))
+		return;
+	for (size_t i = 0; i < pairs.n && !w->l->stop; i++) {
+		const struct pair *p = &pairs.items[i];
+		_cleanup_(freep) char *text = NULL;
+		char what[200];
+
+		if (!env_name_ok(p->name)) {
+			tell(w, p->key, "name", "Letters, digits and '_' make one, and no digit is first.",
+			    "'%.80s' is no name of a variable", p->name);
+			continue;
+		}
+		snprintf(what, sizeof(what), "variable '%.80s'", p->name);
+		if (is_nothing(p->value) && !p->value->data.scalar.length) {
+			tell(w, p->key, "type", "Write \"\" for an empty text.", "%s has no value", what);
+			continue;
+		}
+		if (!get_text(w, p->value, what, "a text", &text, NULL))
+			continue;
+		if (v->n >= ENVIRONMENT_MAX) {
+			tell(w, p->key, "too-large", NULL, "more than %d variables", ENVIRONMENT_MAX);
+			break;
+		}
+		if (vars_set(v, p->name, text))
+			w->l->failed = true;
+	}
+	pairs_free(&pairs);
+}
+
+/* ---- env files ---- */
+
+static void env_file_free(struct env_file *e)
+{
+	vars_free(&e->vars);
+	free(e->path);
+	free(e->shown);
+	free(e->data);
+	free(e);
+}
+
+static int on_env_line(void *userdata, const char *key, const char *value)
+{
+	struct env_file *e = userdata;
+
+	if (e->vars.n >= ENVIRONMENT_MAX) {
+		findings_add_file(&e->loader->f, e->shown, e->order, 0, "too-large", "more than %d variables", ENVIRONMENT_MAX);
+		return 1;
+	}
+	return vars_set(&e->vars, key, value);
+}
+
+static void on_env_wrong(void *userdata, unsigned line, const char *what)
+{
+	struct env_file *e = userdata;
+
+	findings_add_file(&e->loader->f, e->shown, e->order, line, "env-file", "%s", what);
+}
+
+/* How people are told of a file: beside the main file, the way they named that. NULL: no memory */
+static char *shown_name(struct loader *l, const char *path)
+{
+	const char *folder = l->n_sources ? l->sources[0]->folder : "/";
+	size_t n = strlen(folder);
+	char *r;
+
+	if (!strcmp(folder, "/") || strncmp(path, folder, n) || path[n] != '/')
+		r = strdup(path);
+	else if (asprintf(&r, "%s%s", l->shown_folder, path + n + 1) < 0)
+		r = NULL;
+	if (!r)
+		l->failed = true;
+	return r;
+}
+
+/* A regular file, whole. Return: 0 or -errno */
+static int read_regular(struct loader *l, const char *path, char **ret, size_t *ret_size, struct stat *ret_st)
+{
+	_cleanup_(closep) int fd = -1;
+	char proc[48];
+
+	if (l->sealed)
+		return -EACCES;
+	/* a FIFO in its place must not make us wait */
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, ret_st) < 0)
+		return -errno;
+	if (S_ISDIR(ret_st->st_mode))
+		return -EISDIR;
+	if (!S_ISREG(ret_st->st_mode))
+		return -ENOTSUP;
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+	return file_read(AT_FDCWD, proc, FILE_BYTES_MAX, ret, ret_size);
+}
+
+static const char *why_not(int r)
+{
+	return r == -EILSEQ ? "its path is not UTF-8" : r == -ENOTSUP ? "it is no regular file" : r == -EFBIG ? "it is larger than 4 MiB" : strerror(-r);
+}
+
+/* About an env file, also while the layers are laid over each other: only then it is looked for. */
+static void tell_env_file(const struct walk *w, const yaml_node_t *n, const char *shown, int r)
+{
+	bool quiet = w->l->f.quiet;
+
+	w->l->f.quiet = false;
+	if (r == -ENOENT)
+		tell(w, n, "file", "If it may be missing, write {path: ..., optional: true}.", "env file %s does not exist",
+		    shown);
+	else
+		tell(w, n, "file", NULL, "cannot read env file %s: %s", shown, why_not(r));
+	w->l->f.quiet = quiet;
+}
+
+/* The file, from the cache or read now. NULL: it cannot be read, which is told, or is missing and may be */
+static struct env_file *get_env_file(const struct walk *w, const yaml_node_t *n, char *path_taken, bool optional)
+{
+	_cleanup_(freep) char *path = path_taken;
+	struct loader *l = w->l;
+	struct env_file *e = NULL, **p;
+	struct stat st;
+	int r;
+
+	for (size_t i = 0; i < l->n_env_files; i++)
+		if (!strcmp(l->env_files[i]->path, path)) {
+			e = l->env_files[i];
+			goto have;
+		}
+	if (l->n_env_files >= FILES_MAX) {
+		tell(w, n, "too-large", NULL, "more than %d env files", FILES_MAX);
+		return NULL;
+	}
+	e = calloc(1, sizeof(*e));
+	p = realloc(l->env_files, (l->n_env_files + 1) * sizeof(*p));
+	if (p)
+		l->env_files = p;
+	if (!e || !p) {
+		free(e);
+		l->failed = true;
+		return NULL;
+	}
+	l->env_files[l->n_env_files++] = e;
+	e->order = ENV_FILE_ORDER + (unsigned)l->n_env_files;
+	e->shown = shown_name(l, path);
+	e->path = TAKE_PTR(path);
+	if (!e->shown)
+		return NULL;
+	r = read_regular(l, e->path, &e->data, &e->size, &st);
+	if (r == -ENOMEM)
+		l->failed = true;
+	if (r < 0 && r != -ENOENT)
+		tell_env_file(w, n, e->shown, r);
+	e->there = !r || r != -ENOENT;
+	if (!r) {
+		e->loader = l;
+		if (env_file_parse(e->data, e->size, on_env_line, on_env_wrong, e) == -ENOMEM)
+			l->failed = true;
+	}
+have:
+	if (!e->there && !optional)
+		tell_env_file(w, n, e->shown, -ENOENT);
+	return e->data ? e : NULL;
+}
+
+/* One item of env_file. @ret NULL: only check it */
+static void walk_env_file(const struct walk *w, const yaml_node_t *n, struct var_list *ret, const char *name)
+{
+	const yaml_node_t *at = n;
+	_cleanup_(freep) char *text = NULL;
+	bool optional = false;
+	struct env_file *e;
+	char *path;
+
+	if (n->type == YAML_MAPPING_NODE) {
+		struct pair_list pairs;
+		bool ok = true;
+
+		if (!get_pairs(w, n, name, "a map", &pairs))
+			return;
+		for (size_t i = 0; i < pairs.n; i++) {
+			const struct pair *p = &pairs.items[i];
+
+			if (!strcmp(p->name, "path")) {
+				at = p->value;
+				ok = get_text(w, p->value, name, "a path", &text, NULL) && ok;
+			} else if (!strcmp(p->name, "optional"))
+				walk_key(w, schema_find(keys_env_file, "optional"), p->value, &optional, name);
+			else {
+				tell_unknown(w, keys_env_file, p, "env_file");
+				ok = false;
+			}
+		}
+		pairs_free(&pairs);
+		if (!ok)
+			return;
+		if (!text) {
+			tell(w, n, "missing-key", NULL, "%s needs a 'path'", name);
+			return;
+		}
+	} else if (!get_text(w, n, name, "a path, a map {path, optional}, or a list of these", &text, NULL))
+		return;
+	if (!*text) {
+		tell(w, at, "value", NULL, "%s names no file: the text is empty", name);
+		return;
+	}
+	if (!ret)
+		return;
+	path = resolve_path(w, text);
+	e = path ? get_env_file(w, at, path, optional) : NULL;
+	for (size_t i = 0; e && i < e->vars.n; i++) {
+		char *value = strchr(e->vars.items[i], '=');
+		_cleanup_(freep) char *key = strndup(e->vars.items[i], (size_t)(value - e->vars.items[i]));
+
+		w->l->text_bytes += strlen(e->vars.items[i]);
+		if (!step(w, at, 1))
+			return;
+		if (!key || vars_set(ret, key, value + 1))
+			w->l->failed = true;
+	}
+}
+
+static void walk_env_files(const struct walk *w, const yaml_node_t *n, struct var_list *ret, const char *name)
+{
+	if (n->type != YAML_SEQUENCE_NODE) {
+		walk_env_file(w, n, ret, name);
+		return;
+	}
+	for (yaml_node_item_t *i = n->data.sequence.items.start; i < n->data.sequence.items.top && !w->l->stop; i++)
+		if (step(w, n, 1))
+			walk_env_file(w, source_node(w->s, *i), ret, name);
+}
+
+/* ---- commands ---- */
+
+static bool add_word(const struct walk *w, struct daemon_config *d, size_t *n, char *word)
+{
+	char **p = realloc(d->command, (*n + 2) * sizeof(*p));
+
+	if (!p || !word) {
+		if (p)
+			d->command = p;
+		free(word);
+		w->l->failed = true;
+		return false;
+	}
+	p[(*n)++] = word;
+	p[*n] = NULL;
+	d->command = p;
+	return true;
+}
+
+/* Fills d->command. What is wrong is told; there is no command then. */
+static void make_command(const struct walk *w, const yaml_node_t *node, bool shell, struct daemon_config *d)
+{
+	static const char name[] = "'command'"; /* of a template, perhaps: said once, whoever extends it */
+	size_t n = 0;
+
+	if (node->type == YAML_SEQUENCE_NODE) {
+		if (shell) {
+			tell(w, node, "type", "Write the command as one text.", "with 'shell: true', %s expects a text, not a list",
+			    name);
+			return;
+		}
+		for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++) {
+			char *word;
+
+			if (!get_text(w, source_node(w->s, *i), name, "words", &word, NULL) || !add_word(w, d, &n, word))
+				return;
+		}
+	} else {
+		_cleanup_(freep) char *text = NULL;
+		struct word_list words = { 0 };
+		size_t open;
+		int r;
+
+		if (!get_text(w, node, name, "a list of words or a text", &text, NULL))
+			return;
+		if (shell) {
+			if (add_word(w, d, &n, strdup("/bin/sh")) && add_word(w, d, &n, strdup("-c")))
+				add_word(w, d, &n, TAKE_PTR(text));
+			return;
+		}
+		r = words_split((const char *)node->data.scalar.value, &words, &open);
+		if (r < 0)
+			w->l->failed = true;
+		else if (r > 0)
+			tell(w, node, "value", NULL, "the quote or backslash at character %zu of the command is never closed", open + 1);
+		for (size_t i = 0; i < words.n; i++) {
+			char *word;
+
+			if (words.items[i].operator)
+				warn(w, node, "shell-syntax", "Add 'shell: true', or quote it if the program wants it.",
+				    "no shell runs this command: '%.10s' is given to the program as a word", words.items[i].text);
+			if (!expand_part(w, node, words.items[i].text, &word, NULL) || !add_word(w, d, &n, word))
+				break;
+		}
+		words_free(&words);
+		if (r)
+			return;
+	}
+	if (!n || !d->command[0][0])
+		tell(w, node, "value", NULL, "%s names no program", name);
+}
+
+/* ---- one key ---- */
+
+static void walk_key(const struct walk *w, const struct key *k, yaml_node_t *n, void *base, const char *path)
+{
+	void *field = key_field(k, base);
+	_cleanup_(freep) char *text = NULL;
+	struct assembly *a = base;
+	bool variable = false;
+	struct complaint c;
+	char name[256], buf[160];
+	int r;
+
+	subject(w, path, name, sizeof(name));
+	if (!step(w, n, 1))
+		return;
+	switch (k->slot) {
+	case SLOT_MAP:
+		if (n->type != YAML_MAPPING_NODE && k->short_form && n->type == YAML_SCALAR_NODE && !is_nothing(n)) {
+			/* the short form stands for the whole map: nothing of an earlier layer is left */
+			if (schema_set_defaults(k->keys, base) < 0)
+				w->l->failed = true;
+			walk_key(w, schema_find(k->keys, k->short_form), n, base, path);
+		} else if (n->type == YAML_SCALAR_NODE && !is_nothing(n)) {
+			char hint[128] = "";
+			size_t used = 0, i = 0;
+
+			for (const struct key *m = k->keys; m->name && i < 4; m++)
+				if (!(m->flags & KEY_LATER))
+					used += (size_t)snprintf(hint + used, sizeof(hint) - used, "%s%s", i++ ? ", " : "Its keys are ",
+					    m->name);
+			snprintf(hint + used, sizeof(hint) - used, "%s", i == 4 ? " and so on." : ".");
+			tell(w, n, "type", hint, "%s expects a map, not %s", name, instead(n));
+		} else
+			walk_map(w, k->keys, n, base, path, name);
+		return;
+	case SLOT_LIMIT:
+		walk_limit(w, k, n, base, name);
+		return;
+	case SLOT_SIGNALS:
+	case SLOT_CODES:
+		walk_set(w, k, n, field, name);
+		return;
+	case SLOT_ENVIRONMENT:
+		walk_environment(w, n, &a->environment, name);
+		return;
+	case SLOT_ENV_FILES:
+		a->env_source = w->s;
+		a->env_files = n;
+		walk_env_files(w, n, NULL, name);
+		return;
+	case SLOT_COMMAND:
+		a->command_source = w->s;
+		a->command = n;
+		if (n->type == YAML_MAPPING_NODE || is_nothing(n))
+			tell_type(w, n, name, slot_expects(k, buf, sizeof(buf)));
+		return;
+	case SLOT_EXTENDS:
+		return; /* link_entry() */
+	default:
+		break;
+	}
+	if (!get_text(w, n, name, slot_expects(k, buf, sizeof(buf)), &text, &variable))
+		return;
+	if (k->slot == SLOT_BOOL && is_quoted(n) && !variable && (!strcmp(text, "true") || !strcmp(text, "false"))) {
+		tell(w, n, "value", "Leave the quotes out.", "%s expects true or false, not a text in quotes", name);
+		return;
+	}
+	if (k->slot == SLOT_PATH) {
+		char *full;
+
+		if (!*text) {
+			tell(w, n, "value", NULL, "%s is empty", name);
+			return;
+		}
+		full = resolve_path(w, text);
+		if (!full)
+			return;
+		free(*(char **)field);
+		*(char **)field = full;
+		return;
+	}
+	r = slot_set(k, text, field, &c);
+	if (r < 0)
+		w->l->failed = true;
+	else if (r)
+		tell_complaint(w, n, &c, name, variable);
+}
+
+/* ---- files ---- */
+
+static struct entry *entry_find(struct entry_list *list, const char *name)
+{
+	for (size_t i = 0; i < list->n; i++)
+		if (!strcmp(list->items[i].name, name))
+			return &list->items[i];
+	return NULL;
+}
+
+static void register_entries(const struct walk *w, struct entry_list *list, const yaml_node_t *n, const char *what,
+    const char *key)
+{
+	struct pair_list pairs;
+	size_t before = list->n;
+	struct entry *room;
+	char name[64];
+
+	snprintf(name, sizeof(name), "'%s'", key);
+	if (!get_pairs(w, n, name, "a map of names", &pairs))
+		return;
+	room = realloc(list->items, (list->n + pairs.n + 1) * sizeof(*room));
+	if (!room) {
+		w->l->failed = true;
+		pairs_free(&pairs);
+		return;
+	}
+	list->items = room;
+	for (size_t i = 0; i < pairs.n; i++) {
+		const struct pair *p = &pairs.items[i];
+		struct entry *e = NULL;
+
+		for (size_t j = 0; j < before && !e; j++)
+			if (!strcmp(list->items[j].name, p->name))
+				e = &list->items[j];
+		if (!config_name_ok(p->name)) {
+			tell(w, p->key, "name", "Use lower-case letters, digits, '_', '.' and '-', at most 63, a letter or digit first.",
+			    "'%.80s' is no usable name for a %s", p->name, what);
+			continue;
+		}
+		if (list == &w->l->daemons && !strcmp(p->name, "all")) {
+			tell(w, p->key, "name", NULL, "a daemon cannot be called 'all': that word means every daemon");
+			continue;
+		}
+		if (e) {
+			tell(w, p->key, "duplicate-key", NULL, "%s '%s' is defined in %s:%u already", what, p->name, e->source->shown,
+			    source_span(e->source, e->key).line);
+			continue;
+		}
+		if (p->value->type != YAML_MAPPING_NODE) {
+			char owner[100];
+
+			snprintf(owner, sizeof(owner), "%s '%s'", what, p->name);
+			if (is_nothing(p->value))
+				tell(w, p->key, "type", NULL, "%s has no keys", owner);
+			else
+				tell(w, p->value, "type", NULL, "%s expects a map, not %s", owner, instead(p->value));
+			continue;
+		}
+		if (list->n >= DAEMONS_MAX) {
+			tell(w, p->key, "too-large", NULL, "more than %d of them", DAEMONS_MAX);
+			break;
+		}
+		list->items[list->n] = (struct entry){ .name = strdup(p->name), .source = w->s, .key = p->key, .value = p->value };
+		if (!list->items[list->n].name)
+			w->l->failed = true;
+		else
+			list->n++;
+	}
+	pairs_free(&pairs);
+}
+
+static void walk_file(struct loader *l, struct source *s);
+
+/* Adds a source, taken. Return: false when memory ran out */
+static bool add_source(struct loader *l, struct source *s, const struct origin *o)
+{
+	struct source **p = realloc(l->sources, (l->n_sources + 1) * sizeof(*p));
+	struct origin *q;
+
+	if (p)
+		l->sources = p;
+	q = realloc(l->origins, (l->n_sources + 1) * sizeof(*q));
+	if (q)
+		l->origins = q;
+	if (!p || !q) {
+		source_free(s);
+		l->failed = true;
+		return false;
+	}
+	l->origins[l->n_sources] = *o;
+	l->sources[l->n_sources++] = s;
+	return true;
+}
+
+static const struct origin *origin_of(const struct loader *l, const struct source *s)
+{
+	return &l->origins[s->order];
+}
+
+static void include_file(const struct walk *w, const yaml_node_t *n, const char *path)
+{
+	struct loader *l = w->l;
+	struct origin o = { .by = w->s, .at = source_span(w->s, n) };
+	_cleanup_(freep) char *shown = shown_name(l, path), *data = NULL;
 	struct source *s;
-	struct loader l;
-	int r = begin(&l, problems);
+	unsigned depth = 0;
+	struct stat st;
+	size_t size;
+	int r;
 
-	if (r < 0)
-		return r;
-	l.c->path = strdup("/supervise.yaml");
-	s = source_add(&l, "/nonexistent/supervise.yaml", "supervise.yaml", data, size);
-	if (s) {
-		strv_add(&l.c->files, s->path);
-		read_top(&l, s, true);
+	if (!shown)
+		return;
+	if (utf8_valid_prefix(path, strlen(path)) != strlen(path)) {
+		tell(w, n, "file", NULL, "the name of file %s is not UTF-8", shown);
+		return;
 	}
-	return finish(&l, ret);
+	r = read_regular(l, path, &data, &size, &st);
+	if (r < 0) {
+		tell(w, n, "file", NULL, "cannot read %s: %s", shown, why_not(r));
+		return;
+	}
+	o.dev = st.st_dev;
+	o.ino = st.st_ino;
+	for (const struct source *up = w->s; up; up = origin_of(l, up)->by, depth++) {
+		const struct origin *x = origin_of(l, up);
+
+		if (x->dev == o.dev && x->ino == o.ino) {
+			tell(w, n, "cycle", NULL, up == w->s ? "%s includes itself" : "%s includes itself by way of %s", up->shown,
+			    w->s->shown);
+			return;
+		}
+	}
+	for (size_t i = 0; i < l->n_sources; i++)
+		if (l->origins[i].dev == o.dev && l->origins[i].ino == o.ino) {
+			tell(w, n, "duplicate-file", NULL, "%s was included already, by %s:%u", shown, l->origins[i].by->shown,
+			    l->origins[i].at.line);
+			return;
+		}
+	if (depth >= INCLUDE_DEPTH_MAX || l->n_sources >= FILES_MAX) {
+		tell(w, n, "too-large", NULL, depth >= INCLUDE_DEPTH_MAX ? "includes are nested too deep" : "too many files");
+		return;
+	}
+	if (source_new(&s, shown, path, TAKE_PTR(data), size, (unsigned)l->n_sources) < 0) {
+		l->failed = true;
+		return;
+	}
+	if (!add_source(l, s, &o))
+		return;
+	if (source_parse(s, &l->f) < 0)
+		l->failed = true;
+	walk_file(l, s);
+}
+
+/* Characters that glob(3) would read something into, escaped. */
+static void add_literal(struct text *t, const char *s)
+{
+	for (; *s; s++) {
+		if (strchr("*?[]\\", *s))
+			text_add(t, "\\");
+		text_add_bytes(t, s, 1);
+	}
+}
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void walk_include(const struct walk *w, const yaml_node_t *n)
+{
+	_cleanup_(freep) char *text = NULL, *path = NULL;
+	_cleanup_text_ struct text pattern = { 0 };
+	glob_t g = { 0 };
+	int r;
+
+	if (!get_text(w, n, "'include'", "a path or a list of paths", &text, NULL))
+		return;
+	if (!*text) {
+		tell(w, n, "value", NULL, "'include' names no file: the text is empty");
+		return;
+	}
+	if (!strpbrk(text, "*?[")) {
+		path = resolve_path(w, text);
+		if (path)
+			include_file(w, n, path);
+		return;
+	}
+	if (w->l->sealed) {
+		tell(w, n, "file", NULL, "no other files can be read here");
+		return;
+	}
+	if (text[0] != '/' && !(text[0] == '~' && text[1] == '/')) {
+		add_literal(&pattern, w->s->folder);
+		text_add(&pattern, "/");
+		text_add(&pattern, !strncmp(text, "./", 2) ? text + 2 : text);
+		path = text_take(&pattern);
+	} else
+		path = resolve_path(w, text);
+	if (!path) {
+		w->l->failed = true;
+		return;
+	}
+	r = glob(path, GLOB_NOSORT, NULL, &g);
+	if (r == GLOB_NOSPACE)
+		w->l->failed = true;
+	if (!r) {
+		qsort(g.gl_pathv, g.gl_pathc, sizeof(*g.gl_pathv), by_text);
+		for (size_t i = 0; i < g.gl_pathc && i <= FILES_MAX && !w->l->stop; i++)
+			include_file(w, n, g.gl_pathv[i]);
+	}
+	globfree(&g);
+}
+
+static void walk_version(const struct walk *w, const yaml_node_t *n)
+{
+	_cleanup_(freep) char *text = NULL;
+	char buf[96];
+
+	if (!get_text(w, n, "'version'", "the number 1", &text, NULL) || !strcmp(text, "1"))
+		return;
+	tell(w, n, "value", NULL, "'version' is %s, and this program reads version 1", quote(n, buf, sizeof(buf)));
+}
+
+static void walk_project(const struct walk *w, const yaml_node_t *n)
+{
+	_cleanup_(freep) char *text = NULL;
+
+	if (!get_text(w, n, "'name'", "a text", &text, NULL))
+		return;
+	if (config_name_ok(text)) {
+		free(w->l->config->name);
+		w->l->config->name = TAKE_PTR(text);
+	} else
+		tell(w, n, "name", "Use lower-case letters, digits, '_', '.' and '-', at most 63, a letter or digit first.",
+		    "'name' is no usable name of a project");
+}
+
+/* The top level of a file. Its daemons and templates are only noted: they may need what comes later. */
+static void walk_file(struct loader *l, struct source *s)
+{
+	struct walk w = { .l = l, .s = s, .main = s->order == 0, .instance = -1 };
+	yaml_node_t *root = source_root(s), *include = NULL;
+	struct pair_list pairs;
+
+	if (!root || l->stop || is_nothing(root))
+		return;
+	if (!get_pairs(&w, root, "the file", "keys and values", &pairs))
+		return;
+	for (size_t i = 0; i < pairs.n; i++)
+		if (w.main && !strcmp(pairs.items[i].name, "env_file"))
+			walk_env_files(&w, pairs.items[i].value, &l->vars, "'env_file'");
+	for (size_t i = 0; i < pairs.n && !l->stop; i++) {
+		const struct pair *p = &pairs.items[i];
+		const struct key *k = schema_find(keys_file, p->name);
+
+		if (!k) {
+			tell_unknown(&w, keys_file, p, NULL);
+			continue;
+		}
+		if (k->flags & KEY_LATER) {
+			tell(&w, p->key, "not-supported-yet", "Leave it out for now.", "'%s' is not supported yet", k->name);
+			continue;
+		}
+		if ((k->flags & KEY_MAIN) && !w.main) {
+			tell(&w, p->key, "place", "Move it to the main file.", "'%s' means nothing in an included file", k->name);
+			continue;
+		}
+		switch (k->slot) {
+		case SLOT_VERSION:
+			walk_version(&w, p->value);
+			break;
+		case SLOT_PROJECT:
+			walk_project(&w, p->value);
+			break;
+		case SLOT_INCLUDE:
+			include = p->value;
+			break;
+		case SLOT_ENV_FILES:
+			break;
+		case SLOT_DEFAULTS:
+			l->defaults_source = s;
+			l->defaults = p->value;
+			break;
+		case SLOT_TEMPLATES:
+			register_entries(&w, &l->templates, p->value, "template", "templates");
+			break;
+		case SLOT_DAEMONS:
+			register_entries(&w, &l->daemons, p->value, "daemon", "daemons");
+			break;
+		default:
+			walk_key(&w, k, p->value, l->config, k->name);
+			break;
+		}
+	}
+	pairs_free(&pairs);
+	if (!include || l->stop)
+		return;
+	if (include->type != YAML_SEQUENCE_NODE) {
+		walk_include(&w, include);
+		return;
+	}
+	for (yaml_node_item_t *i = include->data.sequence.items.start; i < include->data.sequence.items.top && !l->stop; i++)
+		walk_include(&w, source_node(s, *i));
+}
+
+/* ---- daemons ---- */
+
+static void assembly_deinit(struct assembly *a)
+{
+	daemon_config_deinit(&a->draft.d);
+	vars_free(&a->environment);
+}
+
+/* Checks a layer by itself. */
+static void check_layer(struct loader *l, struct source *s, yaml_node_t *n, const char *owner, bool defaults)
+{
+	struct walk w = { .l = l, .s = s, .owner = owner, .main = s->order == 0, .defaults = defaults, .instance = -1 };
+	struct assembly a = { 0 };
+
+	if (schema_set_defaults(keys_daemon, &a.draft) < 0)
+		l->failed = true;
+	walk_map(&w, keys_daemon, n, &a.draft, NULL, owner);
+	if (a.draft.d.limits && n->type == YAML_MAPPING_NODE) {
+		/* `memory` is `data`: one layer must not say both */
+		struct pair_list pairs;
+		yaml_node_t *data = NULL, *memory = NULL, *limits = NULL;
+
+		l->f.quiet = true;
+		if (get_pairs(&w, n, owner, "a map", &pairs)) {
+			for (size_t i = 0; i < pairs.n; i++)
+				if (!strcmp(pairs.items[i].name, "limits"))
+					limits = pairs.items[i].value;
+			pairs_free(&pairs);
+		}
+		if (limits && get_pairs(&w, limits, owner, "a map", &pairs)) {
+			for (size_t i = 0; i < pairs.n; i++) {
+				if (!strcmp(pairs.items[i].name, "data"))
+					data = pairs.items[i].key;
+				if (!strcmp(pairs.items[i].name, "memory"))
+					memory = pairs.items[i].key;
+			}
+			pairs_free(&pairs);
+		}
+		l->f.quiet = false;
+		if (data && memory)
+			tell(&w, memory, "duplicate-key", NULL, "'memory' and 'data' are the same limit; give one of them");
+	}
+	assembly_deinit(&a);
+}
+
+/* Finds what @e extends, and what that extends. Return: whether the chain is whole; if not, it was told */
+static bool link_entry(struct loader *l, struct entry *e, bool is_template, unsigned depth)
+{
+	struct walk w = { .l = l, .s = e->source, .instance = -1 };
+	_cleanup_(freep) char *text = NULL;
+	struct pair_list pairs;
+	yaml_node_t *n = NULL;
+	struct entry *parent;
+	char owner[100], name[140];
+	bool quiet = l->f.quiet;
+
+	if (e->state != ENTRY_NEW)
+		return e->state == ENTRY_LINKED;
+	e->state = ENTRY_BROKEN;
+	snprintf(owner, sizeof(owner), "%s '%s'", is_template ? "template" : "daemon", e->name);
+	w.owner = owner;
+	l->f.quiet = true; /* check_layer() has told what is wrong with the map */
+	if (get_pairs(&w, e->value, owner, "a map", &pairs)) {
+		for (size_t i = 0; i < pairs.n; i++)
+			if (!strcmp(pairs.items[i].name, "extends"))
+				n = pairs.items[i].value;
+		pairs_free(&pairs);
+	}
+	l->f.quiet = quiet;
+	if (!n) {
+		e->state = ENTRY_LINKED;
+		return true;
+	}
+	if (!get_text(&w, n, subject(&w, "extends", name, sizeof(name)), "the name of a template", &text, NULL))
+		return false;
+	parent = entry_find(&l->templates, text);
+	if (!parent) {
+		_cleanup_(freep) const char **names = calloc(l->templates.n + 1, sizeof(*names));
+		const char *near;
+		char hint[200] = "";
+
+		if (!names) {
+			l->failed = true;
+			return false;
+		}
+		for (size_t i = 0; i < l->templates.n; i++)
+			names[i] = l->templates.items[i].name;
+		near = text_nearest(text, names, l->templates.n);
+		if (near)
+			snprintf(hint, sizeof(hint), "Did you mean '%s'?", near);
+		else if (entry_find(&l->daemons, text))
+			snprintf(hint, sizeof(hint), "It is a daemon; move what both share to 'templates'.");
+		tell(&w, n, "reference", hint, "%s extends '%.80s', which is no template", owner,
+		    (const char *)n->data.scalar.value);
+		return false;
+	}
+	e->parent = parent;
+	if (is_template) {
+		_cleanup_text_ struct text loop = { 0 };
+
+		/* found by the template that closes the circle; it is opened again then, so no walk up is endless */
+		text_add(&loop, e->name);
+		for (struct entry *up = parent; up; up = up->parent) {
+			if (loop.size < 400)
+				text_addf(&loop, " -> %s", up->name);
+			if (up == e) {
+				tell(&w, n, "cycle", NULL, "templates extend each other in a circle: %s", loop.data ? loop.data : "");
+				e->parent = NULL;
+				return false;
+			}
+		}
+	}
+	if (depth >= CHAIN_MAX - 1) {
+		tell(&w, n, "too-large", NULL, "templates extend each other more than %d deep", CHAIN_MAX - 1);
+		return false;
+	}
+	if (parent->state == ENTRY_NEW && !link_entry(l, parent, true, depth + 1))
+		return false;
+	if (parent->state != ENTRY_LINKED)
+		return false;
+	e->state = ENTRY_LINKED;
+	return true;
+}
+
+static void lay(struct loader *l, struct source *s, yaml_node_t *n, const char *owner, int instance, struct assembly *a)
+{
+	struct walk w = { .l = l, .s = s, .owner = owner, .main = s->order == 0, .instance = instance };
+
+	walk_map(&w, keys_daemon, n, &a->draft, NULL, owner);
+}
+
+/* Puts a daemon together and adds it to the configuration. @ret_instances: how many it asks for, 0 when it does not */
+static void assemble(struct loader *l, struct entry *e, int instance, unsigned *ret_instances)
+{
+	struct assembly a = { 0 };
+	struct daemon_config *d = &a.draft.d, *room;
+	const struct entry *chain[CHAIN_MAX];
+	struct walk w = { .l = l, .s = e->source, .instance = instance };
+	struct var_list env = { 0 };
+	char owner[100];
+	size_t n = 0;
+
+	snprintf(owner, sizeof(owner), "daemon '%s'", e->name);
+	w.owner = owner;
+	if (schema_set_defaults(keys_daemon, &a.draft) < 0)
+		l->failed = true;
+	for (const struct entry *up = e; up && n < CHAIN_MAX; up = up->parent)
+		chain[n++] = up;
+	l->f.quiet = true;
+	if (l->defaults && l->defaults->type == YAML_MAPPING_NODE)
+		lay(l, l->defaults_source, l->defaults, owner, instance, &a);
+	while (n > 0 && !l->stop) {
+		n--;
+		lay(l, chain[n]->source, chain[n]->value, owner, instance, &a);
+	}
+	l->f.quiet = false;
+	*ret_instances = a.draft.instances;
+	if (l->stop || l->failed || (instance < 0 && a.draft.instances))
+		goto out;
+
+	if (a.command) {
+		w.s = a.command_source;
+		if (a.command->type != YAML_MAPPING_NODE && !is_nothing(a.command))
+			make_command(&w, a.command, a.draft.shell, d);
+	} else if (e->state == ENTRY_LINKED) {
+		w.s = e->source;
+		tell(&w, e->key, "missing-key", NULL, "%s has no 'command'", owner);
+	}
+	if (a.env_files) {
+		w.s = a.env_source;
+		l->f.quiet = true;
+		walk_env_files(&w, a.env_files, &env, "'env_file'");
+		l->f.quiet = false;
+	}
+	for (size_t i = 0; i < a.environment.n; i++) {
+		char *value = strchr(a.environment.items[i], '=');
+		_cleanup_(freep) char *key = strndup(a.environment.items[i], (size_t)(value - a.environment.items[i]));
+
+		if (!key || vars_set(&env, key, value + 1))
+			l->failed = true;
+	}
+	if (l->f.n_errors || l->failed || l->stop)
+		goto out;
+
+	if (!env.items)
+		env.items = calloc(1, sizeof(*env.items));
+	d->environment = env.items;
+	env = (struct var_list){ 0 };
+	if (!d->directory)
+		d->directory = strdup(l->sources[0]->folder);
+	if (d->restart.max_delay_ms < d->restart.delay_ms)
+		d->restart.max_delay_ms = d->restart.delay_ms;
+	d->network = daemon_config_on_network(d);
+	d->base = strdup(e->name);
+	d->instance = instance;
+	if (instance < 0)
+		d->name = strdup(e->name);
+	else if (asprintf(&d->name, "%s/%d", e->name, instance) < 0)
+		d->name = NULL;
+	d->place.file = l->config->files[e->source->order];
+	d->place.line = source_span(e->source, e->key).line;
+	d->place.column = source_span(e->source, e->key).column;
+	if (!d->environment || !d->directory || !d->base || !d->name || daemon_config_set_digest(d) < 0) {
+		l->failed = true;
+		goto out;
+	}
+	room = realloc(l->config->daemons, (l->config->n_daemons + 1) * sizeof(*room));
+	if (!room) {
+		l->failed = true;
+		goto out;
+	}
+	l->config->daemons = room;
+	l->config->daemons[l->config->n_daemons++] = *d;
+	memset(d, 0, sizeof(*d));
+out:
+	vars_free(&env);
+	assembly_deinit(&a);
+}
+
+static void make_daemons(struct loader *l)
+{
+	char owner[100];
+
+	if (l->defaults)
+		check_layer(l, l->defaults_source, l->defaults, "'defaults'", true);
+	for (size_t i = 0; i < l->templates.n && !l->stop; i++) {
+		struct entry *e = &l->templates.items[i];
+
+		snprintf(owner, sizeof(owner), "template '%s'", e->name);
+		check_layer(l, e->source, e->value, owner, false);
+	}
+	for (size_t i = 0; i < l->daemons.n && !l->stop; i++) {
+		struct entry *e = &l->daemons.items[i];
+
+		snprintf(owner, sizeof(owner), "daemon '%s'", e->name);
+		check_layer(l, e->source, e->value, owner, false);
+	}
+	for (size_t i = 0; i < l->templates.n; i++)
+		link_entry(l, &l->templates.items[i], true, 0);
+	for (size_t i = 0; i < l->daemons.n; i++)
+		link_entry(l, &l->daemons.items[i], false, 0);
+	for (size_t i = 0; i < l->daemons.n && !l->stop && !l->failed; i++) {
+		struct entry *e = &l->daemons.items[i];
+		unsigned count = 0;
+
+		/* as a single daemon first; when it wants to be several that is all it tells */
+		assemble(l, e, -1, &count);
+		for (unsigned k = 0; k < count && !l->stop && !l->failed && (!k || !l->f.n_errors); k++) {
+			if (l->config->n_daemons >= DAEMONS_MAX) {
+				struct walk w = { .l = l, .s = e->source };
+
+				tell(&w, e->key, "too-large", NULL, "more than %d daemons, instances counted", DAEMONS_MAX);
+				break;
+			}
+			assemble(l, e, (int)k, &count);
+		}
+	}
+}
+
+/* ---- the whole ---- */
+
+static void digest_add(XXH3_state_t *state, const void *data, size_t size)
+{
+	uint64_t n = size;
+
+	XXH3_64bits_update(state, &n, sizeof(n));
+	XXH3_64bits_update(state, data, size);
+}
+
+static int digest_end(XXH3_state_t *state, char ret[17])
+{
+	snprintf(ret, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(state));
+	return 0;
 }
 
 int config_files_digest(const struct config *c, char ret[17])
 {
-	uint64_t digest = 0;
+	XXH3_state_t *state = XXH3_createState();
+	int r = 0;
 
-	for (char **p = c->files; p && *p; p++) {
+	if (!state)
+		return -ENOMEM;
+	XXH3_64bits_reset(state);
+	for (char **p = c->files; p && *p && !r; p++) {
 		_cleanup_(freep) char *data = NULL;
 		size_t size;
-		int r = file_read(AT_FDCWD, *p, FILE_MAX, &data, &size);
 
-		if (r < 0)
-			return r;
-		digest += XXH64(data, size, 0);
+		r = file_read(AT_FDCWD, *p, FILE_BYTES_MAX, &data, &size);
+		if (!r)
+			digest_add(state, data, size);
 	}
-	snprintf(ret, 17, "%016" PRIx64, digest);
+	if (!r)
+		r = digest_end(state, ret);
+	XXH3_freeState(state);
+	return r;
+}
+
+char *config_name_from_folder(const char *folder)
+{
+	const char *slash = strrchr(folder, '/');
+	char name[64];
+	size_t n = 0;
+
+	for (const char *p = slash ? slash + 1 : folder; *p && n < sizeof(name) - 1; p++) {
+		char c = *p;
+
+		if (c >= 'A' && c <= 'Z')
+			c = (char)(c - 'A' + 'a');
+		if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'))
+			name[n++] = c;
+		else if (n && (name[n - 1] != '-' || c == '.' || c == '_'))
+			name[n++] = c == '.' || c == '_' ? c : '-';
+	}
+	while (n && strchr("-._", name[n - 1]))
+		n--;
+	name[n] = '\0';
+	return strdup(n ? name : "default");
+}
+
+static int finish_files(struct loader *l)
+{
+	struct config *c = l->config;
+
+	c->files = calloc(l->n_sources + 1, sizeof(*c->files));
+	if (!c->files)
+		return -ENOMEM;
+	for (size_t i = 0; i < l->n_sources; i++) {
+		c->files[i] = strdup(l->sources[i]->path);
+		if (!c->files[i])
+			return -ENOMEM;
+	}
 	return 0;
 }
 
-const struct daemon_config *config_find(const struct config *c, const char *name)
+static int finish(struct loader *l)
 {
-	for (size_t i = 0; i < c->n_daemons; i++)
-		if (!strcmp(c->daemons[i].name, name))
-			return &c->daemons[i];
-	return NULL;
+	struct config *c = l->config;
+	XXH3_state_t *state;
+	size_t n = l->n_sources;
+	char **p;
+
+	if (!c->name) {
+		c->name = config_name_from_folder(l->sources[0]->folder);
+		if (!c->name)
+			return -ENOMEM;
+	}
+	c->path = strdup(l->sources[0]->path);
+	state = XXH3_createState();
+	/* places of the daemons point at the strings, not at the array: it may move */
+	p = realloc(c->files, (l->n_sources + l->n_env_files + 1) * sizeof(*p));
+	if (p)
+		c->files = p;
+	if (!c->path || !state || !p) {
+		XXH3_freeState(state);
+		return -ENOMEM;
+	}
+	XXH3_64bits_reset(state);
+	for (size_t i = 0; i < l->n_sources; i++)
+		digest_add(state, l->sources[i]->data, l->sources[i]->size);
+	for (size_t i = 0; i < l->n_env_files; i++) {
+		struct env_file *e = l->env_files[i];
+
+		if (!e->data)
+			continue;
+		digest_add(state, e->data, e->size);
+		c->files[n] = strdup(e->path);
+		c->files[n + 1] = NULL;
+		if (!c->files[n++])
+			l->failed = true;
+	}
+	digest_end(state, c->digest);
+	XXH3_freeState(state);
+	return l->failed ? -ENOMEM : 0;
 }
 
-int config_make_run(struct config **ret, const char *project, const char *daemon, char *const *argv)
+static void loader_deinit(struct loader *l)
 {
-	_cleanup_(config_freep) struct config *c = calloc(1, sizeof(*c));
-	char cwd[PATH_MAX];
-	struct daemon_config *d;
+	for (size_t i = 0; i < l->n_sources; i++)
+		source_free(l->sources[i]);
+	free(l->sources);
+	free(l->origins);
+	for (size_t i = 0; i < l->n_env_files; i++)
+		env_file_free(l->env_files[i]);
+	free(l->env_files);
+	vars_free(&l->vars);
+	for (size_t i = 0; i < l->templates.n; i++)
+		free(l->templates.items[i].name);
+	free(l->templates.items);
+	for (size_t i = 0; i < l->daemons.n; i++)
+		free(l->daemons.items[i].name);
+	free(l->daemons.items);
+	free(l->shown_folder);
+	findings_free(&l->f);
+	config_free(l->config);
+}
+
+/* From the bytes of the main file on. @data is taken. */
+static int load(struct loader *l, const char *shown, const char *path, char *data, size_t size, const struct stat *st,
+    struct config **ret, struct config_problems *problems)
+{
+	struct origin o = { .dev = st->st_dev, .ino = st->st_ino };
+	const char *slash = strrchr(shown, '/');
+	struct source *s;
 	int r;
 
-	if (!c)
+	l->shown_folder = slash ? strndup(shown, (size_t)(slash - shown) + 1) : strdup("");
+	l->config = calloc(1, sizeof(*l->config));
+	if (!l->shown_folder || !l->config) {
+		free(data);
 		return -ENOMEM;
-	r = slots_set_defaults(config_slots, c);
+	}
+	r = schema_set_defaults(keys_file, l->config);
+	if (r < 0) {
+		free(data);
+		return r;
+	}
+	r = source_new(&s, shown, path, data, size, 0);
 	if (r < 0)
 		return r;
-	c->transient = true;
-	c->name = strdup(project);
-	c->path = strdup("");
-	c->files = calloc(1, sizeof(*c->files));
-	snprintf(c->digest, sizeof(c->digest), "%016d", 0);
-	if (!c->name || !c->path || !c->files)
+	if (!add_source(l, s, &o) || source_parse(s, &l->f) < 0)
 		return -ENOMEM;
-	if (daemon) {
-		d = daemon_add(c);
-		if (!d)
-			return -ENOMEM;
-		d->name = strdup(daemon);
-		d->base = strdup(daemon);
-		d->command = strv_dup(argv);
-		d->directory = strdup(getcwd(cwd, sizeof(cwd)) ? cwd : "/");
-		if (!d->name || !d->base || !d->command || !d->directory)
-			return -ENOMEM;
-		d->restart.policy = RESTART_NEVER;
-		d->logging.level = LEVEL_DEBUG;
-		d->network = on_network(d->directory, d->command[0]);
-		make_digest(d);
+	walk_file(l, s);
+	r = finish_files(l);
+	if (r < 0)
+		return r;
+	make_daemons(l);
+	if (!l->f.n_errors && !l->daemons.n) {
+		struct note n = { .warning = true, .code = "no-daemons", .at = { 1, 1, 2 } };
+
+		findings_add(&l->f, s, &n, "no daemons are defined");
 	}
-	*ret = TAKE_PTR(c);
+	if (!l->failed && !l->f.n_errors)
+		r = finish(l);
+	if (r < 0 || l->failed)
+		return -ENOMEM;
+	r = l->f.n_errors ? -EINVAL : 0;
+	if (findings_take(&l->f, problems) < 0)
+		return -ENOMEM;
+	if (!r)
+		*ret = TAKE_PTR(l->config);
+	return r;
+}
+
+int config_load_bytes(const char *shown, const char *data, size_t size, char *const *environ_, struct config **ret,
+    struct config_problems *problems)
+{
+	struct loader l = { .sealed = true, .environ_ = environ_ };
+	struct stat st = { 0 };
+	char *copy = malloc(size + 1);
+	int r;
+
+	*problems = (struct config_problems){ 0 };
+	if (!copy)
+		return -ENOMEM;
+	if (size)
+		memcpy(copy, data, size);
+	copy[size] = '\0';
+	r = load(&l, shown, "/supervise.yaml", copy, size, &st, ret, problems);
+	loader_deinit(&l);
+	return r;
+}
+
+/* The folder with its links resolved, the file name as it is: "relative to the file" means where the file was named. */
+static int absolute_path(const char *path, char **ret)
+{
+	const char *slash = strrchr(path, '/');
+	_cleanup_(freep) char *dir = slash == path ? strdup("/") : slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
+	_cleanup_(freep) char *real = NULL;
+
+	if (!dir)
+		return -ENOMEM;
+	real = realpath(dir, NULL);
+	if (!real)
+		return -errno;
+	if (asprintf(ret, "%s/%s", strcmp(real, "/") ? real : "", slash ? slash + 1 : path) < 0)
+		return -ENOMEM;
 	return 0;
+}
+
+int config_load(const char *path, struct config **ret, struct config_problems *problems)
+{
+	struct loader l = { .environ_ = environ };
+	_cleanup_(freep) char *full = NULL, *data = NULL;
+	struct stat st = { 0 };
+	size_t size;
+	int r;
+
+	*problems = (struct config_problems){ 0 };
+	r = absolute_path(path, &full);
+	if (!r && stat(path, &st) < 0)
+		r = -errno;
+	if (!r)
+		r = S_ISDIR(st.st_mode) ? -EISDIR : file_read(AT_FDCWD, path, FILE_BYTES_MAX, &data, &size);
+	if (!r && utf8_valid_prefix(full, strlen(full)) != strlen(full))
+		r = -EILSEQ; /* JSON, which carries the configuration, is UTF-8 */
+	if (r == -ENOMEM)
+		return r;
+	if (r < 0) {
+		findings_add_file(&l.f, path, 0, 0, "file", "cannot read it: %s", why_not(r));
+		if (findings_take(&l.f, problems) < 0)
+			r = -ENOMEM;
+	} else
+		r = load(&l, path, full, TAKE_PTR(data), size, &st, ret, problems);
+	loader_deinit(&l);
+	return r;
 }

@@ -1,92 +1,136 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The one table of what may stand in supervise.yaml. Parser, suggestions, JSON Schema, manual and the JSON form handed to the
- * supervisor all come from it.
+ * The one table of every key supervise.yaml may hold. The reader of the file, the suggestions in its messages, the
+ * built-in defaults, the JSON Schema, the manual page and the JSON form all walk it, so they cannot differ.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
-#include "base/error.h"
-#include "base/json.h"
-#include "base/text.h"
+#include "config/config.h"
 
-struct config;
-struct daemon_config;
-
-enum slot_type {
+enum slot {
 	SLOT_NONE = 0,
-	SLOT_STRING,   /* char * */
-	SLOT_PATH,     /* char *, made absolute against the file's folder */
+	SLOT_TEXT,     /* char * */
+	SLOT_PATH,     /* char *; made absolute against the folder of the file it stands in */
 	SLOT_BOOL,     /* bool */
-	SLOT_UINT,     /* unsigned, min..max */
 	SLOT_INT,      /* int, min..max */
-	SLOT_OCTAL,    /* int */
-	SLOT_DURATION, /* uint64_t, ms */
-	SLOT_SIZE,     /* uint64_t, bytes */
-	SLOT_FACTOR,   /* double >= 1 */
-	SLOT_SHARE,    /* double 0..1, or "20%" */
-	SLOT_ENUM,     /* an enum, by words */
-	SLOT_ALL_THREADS, /* bool: all | crashed */
+	SLOT_COUNT,    /* unsigned, min..max */
+	SLOT_FACTOR,   /* double, min..max */
+	SLOT_SHARE,    /* double 0..1, written 20% or 0.2 */
+	SLOT_DURATION, /* uint64_t in milliseconds, min..max */
+	SLOT_SIZE,     /* uint64_t in bytes */
+	SLOT_WORD,     /* an enum of `words` */
 	SLOT_SIGNAL,   /* int */
-	SLOT_LEVEL,    /* enum log_level */
-	SLOT_EXITS,    /* uint8_t[32] */
-	SLOT_SIGNALS,  /* uint64_t */
-	SLOT_COMMAND,  /* char **; list, or text split into words */
-	SLOT_SHELL,    /* bool, seen by command */
-	SLOT_ENVIRONMENT, /* char ** "K=V"; a map */
-	SLOT_ENV_FILE, /* file names, read into environment */
-	SLOT_LIMITS,   /* struct limit_config *, a map */
-	SLOT_MAP,      /* the keys of sub */
-	SLOT_OUTER,    /* handled by the loader itself: daemons, include, extends, ... */
-	SLOT_LATER,    /* known, and not supported yet */
+	SLOT_SIGNALS,  /* uint64_t, bit (signal - 1); "all" or a list */
+	SLOT_CODES,    /* uint8_t[32], bit per exit code; a list of codes and ranges */
+	SLOT_UMASK,    /* int, written octal */
+	SLOT_LIMIT,    /* an entry of daemon_config.limits; min is the RLIMIT_... */
+	SLOT_MAP,      /* the keys in `keys` */
+	/* each of these is read by code of its own */
+	SLOT_VERSION,
+	SLOT_PROJECT,
+	SLOT_INCLUDE,
+	SLOT_ENV_FILES,
+	SLOT_ENVIRONMENT,
+	SLOT_COMMAND,
+	SLOT_EXTENDS,
+	SLOT_DEFAULTS,
+	SLOT_TEMPLATES,
+	SLOT_DAEMONS,
+	_SLOT_MAX
 };
 
-struct slot {
+enum {
+	KEY_LATER = 1 << 0,    /* known, and refused: its part does not exist yet */
+	KEY_MAIN = 1 << 1,     /* only in the main file */
+	KEY_NO_DEFAULT = 1 << 2, /* means nothing under `defaults` */
+	KEY_START = 1 << 3,    /* read when the program starts: a change asks for a restart; in the digest of the daemon */
+	KEY_ALIAS = 1 << 4,    /* another spelling of a key before it: not in the JSON form */
+	KEY_NOT_HELD = 1 << 5, /* worked off while reading: not in the JSON form */
+};
+
+enum limit_unit { UNIT_COUNT, UNIT_BYTES, UNIT_SECONDS };
+
+struct word {
 	const char *name;
-	enum slot_type type;
-	size_t offset;             /* in struct config or struct daemon_config */
-	const struct slot *sub;    /* SLOT_MAP: its keys, ended by a NULL name */
-	const char *word_key;      /* SLOT_MAP: the key that a plain word sets ("restart: always") */
-	const char *const *words;  /* SLOT_ENUM: by value, [0] unused, ended by NULL */
-	long long min, max;
-	const char *standard;      /* built-in default as text; NULL: none */
-	const char *doc;
+	int value;
+	const char *means; /* not accepted; what its users mean, for the suggestion */
+	bool later;        /* known, and refused: its part does not exist yet */
 };
 
-extern const struct slot config_slots[];  /* top level */
-extern const struct slot daemon_slots[];  /* a daemon, a template, defaults */
+struct key {
+	const char *name; /* NULL ends a table */
+	enum slot slot;
+	unsigned flags;
+	size_t offset; /* in struct config for the keys of the file, in struct draft for those of a daemon */
+	int64_t min, max;
+	enum limit_unit unit;
+	const struct word *words;
+	const struct key *keys;
+	const char *short_form; /* the key of `keys` a single word stands for */
+	const char *otherwise;  /* default, as it would be written in the file; NULL: none, or zero */
+	const char *also;       /* words other programs have for it, blanks between: for suggestions */
+	const char *doc;        /* for the manual and for editors; `so` names a key or a value */
+};
 
-/* Return: the slot called @name in @table, or NULL */
-const struct slot *slot_find(const struct slot *table, const char *name);
+/* A daemon while it is put together; the keys of `keys_daemon` have their offsets here. */
+struct draft {
+	struct daemon_config d; /* first: offsets in it are offsets here */
+	bool shell;
+	unsigned instances; /* 0: not given */
+};
+
+extern const struct key keys_file[];   /* struct config */
+extern const struct key keys_daemon[]; /* struct draft */
+extern const struct key keys_env_file[];
+extern const struct key keys_limit[];  /* {soft, hard} */
+extern const struct word words_policy[], words_format[], words_compress[], words_wish[], words_store[];
+
+const struct key *schema_find(const struct key *keys, const char *name);
+
+/* The key a person may have meant by @name, or NULL. */
+const struct key *schema_suggest(const struct key *keys, const char *name);
+
+/* The map below @keys (itself left out) in which @name is a key: "restart" for "policy". NULL: none */
+const struct key *schema_home(const struct key *keys, const char *name);
+
+/* Whether the field of this SLOT_WORD is a bool, not an enum. */
+bool schema_word_is_bool(const struct key *k);
+
+const char *word_name(const struct word *words, int value); /* NULL: no such value */
+
+struct complaint {
+	char what[256]; /* "expects a duration such as 10s, 5m or 1h30m": to follow the key's name */
+	char hint[160]; /* a sentence, or "" */
+	bool later;     /* the value is known, its part does not exist yet */
+};
 
 /**
- * slot_set_text() - set a scalar slot from its text
- * @base:  struct config or struct daemon_config
- * Return: 0, or -EINVAL with @err ("'x' is no duration; write 10s, 250ms, 1h30m")
+ * slot_set() - put a value that was written as text into its field
+ * @k:      a key whose slot is SLOT_TEXT .. SLOT_UMASK, but for SLOT_PATH
+ * @text:   the scalar, variables replaced
+ * @field:  address of the field; its old value is freed or overwritten. SIGNALS and CODES add to it
+ *
+ * Return:  0; 1 with @ret saying what is wrong; -ENOMEM
  */
-int slot_set_text(const struct slot *s, void *base, const char *text, struct error *err);
+int slot_set(const struct key *k, const char *text, void *field, struct complaint *ret);
 
-/* Scalar slots only: the canonical text, which slot_set_text() reads back. */
-void slot_get_text(const struct slot *s, const void *base, struct text *out);
-bool slot_is_scalar(const struct slot *s);
+/* A limit as text, "unlimited" included. Return: 0, or 1 with @ret */
+int slot_limit(const struct key *k, const char *text, rlim_t *ret_value, struct complaint *ret);
 
-/* Sets every default of @table. */
-int slots_set_defaults(const struct slot *table, void *base);
+/* What slot_set() expects, as a noun: "a duration such as 10s, 5m or 1h30m". */
+const char *slot_expects(const struct key *k, char *buf, size_t size);
 
-/* rlimit names. Return: RLIMIT_..., or -EINVAL */
-int limit_from_name(const char *name);
-const char *limit_to_name(int resource);
-extern const char *const limit_names[]; /* NULL-terminated */
-/* "4096", "8G", "unlimited", "60s" (cpu) */
-int limit_parse(int resource, const char *text, unsigned long long *ret);
+/* Sets every field of @keys (and of the maps below) to its default. @base: zeroed or whole. Return: 0 or -ENOMEM */
+int schema_set_defaults(const struct key *keys, void *base);
 
-char **strv_dup(char *const *v);
-void strv_free(char **v);
-int strv_add(char ***v, const char *s);
-/* Sets "KEY=VALUE", replacing one of the same key. */
-int strv_set_env(char ***v, const char *key, const char *value);
+/* Frees the strings of @keys (and of the maps below). */
+void schema_free_fields(const struct key *keys, void *base);
 
-/* Splits text into words as a shell does: blanks, quotes, backslashes; nothing is expanded. */
-int words_split(const char *text, char ***ret, struct error *err);
+static inline void *key_field(const struct key *k, void *base)
+{
+	return (char *)base + k->offset;
+}

@@ -627,7 +627,8 @@ int supervisor_reload(struct supervisor *s, struct config *config, bool dry_run,
 		}
 	config_free(old);
 	registry_set_header(s->registry, s->config->name, s->config->path, getpid());
-	supervisor_event(s, NULL, EVENT_CONFIG_RELOAD, LEVEL_INFO, NULL, "configuration reloaded from %s", s->config->path);
+	supervisor_event(s, NULL, EVENT_CONFIG_RELOAD, LEVEL_INFO, NULL, "configuration reloaded from %s",
+	    s->config->path ? s->config->path : "nowhere");
 	supervisor_check_down(s);
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -248,6 +249,15 @@ static int begin(struct cli *c, const struct paths *p, const char *daemon, char 
 	return 0;
 }
 
+/* The keeper holds the project's lock as long as it lives, and starts a supervisor again as long as it holds it. */
+static bool keeper_runs(const struct paths *p)
+{
+	char path[PATH_MAX];
+	_cleanup_(closep) int fd = open(path_format(path, sizeof(path), p->runtime, "lock"), O_RDWR | O_CLOEXEC);
+
+	return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0;
+}
+
 /* The supervisor was killed; the keeper starts another, which knows this run. Return: 0 or -1 */
 static int attach(const struct paths *p, const char *daemon, struct control **ret)
 {
@@ -265,9 +275,9 @@ static int attach(const struct paths *p, const char *daemon, struct control **re
 	/* the socket appears, and something is written after it listens */
 	while (control_connect(ret, p, &err) < 0) {
 		struct pollfd fd = { watch, POLLIN, 0 };
-		uint64_t now = clock_mono_ms();
 
-		if (now >= end || (poll(&fd, 1, (int)(end - now)) < 0 && errno != EINTR))
+		/* nobody tells when a lock becomes free, so it is looked at now and then */
+		if (clock_mono_ms() >= end || !keeper_runs(p) || (poll(&fd, 1, 100) < 0 && errno != EINTR))
 			return -1;
 		while (read(watch, events, sizeof(events)) > 0)
 			;
@@ -341,15 +351,17 @@ static int follow(struct cli *c, const struct paths *p, const char *daemon, stru
 			} else if (json_get_bool(line, "ok", false)) {
 				started = true;
 			} else if (error) {
-				code = json_get_i64(line, "code", 0) == 71 && strstr(error, "going down") ? AGAIN : exec_failure(error);
+				code = (json_get_i64(line, "code", 0) == 71 && strstr(error, "going down")) ||
+					(!started && !strcmp(error, "no such run")) ?
+				    AGAIN :
+				    exec_failure(error);
 			}
 			cJSON_Delete(line);
 			line = NULL;
 		}
-		if (r < 0 && code == -1 && !started)
-			code = AGAIN; /* it was leaving when we asked */
-		else if (r < 0 && code == -1 && attach(p, daemon, control) < 0)
-			code = cli_fail(CLI_OWN_FAILURE, "The command goes on; its output and its end are in: supervise -p run logs, status",
+		/* killed, or it was just leaving when we asked: its successor, if there is one, knows whether it began */
+		if (r < 0 && code == -1 && attach(p, daemon, control) < 0)
+			code = !started ? AGAIN : cli_fail(CLI_OWN_FAILURE, "The command goes on; its output and its end are in: supervise -p run logs, status",
 			    "the supervisor was killed");
 	}
 	if (f.fd >= 0)

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -19,7 +20,7 @@
 #include "config/config.h"
 #include "supervisor/client.h"
 
-enum { READY_FD = 5 };
+enum { READY_FD = 5, ANSWER_TRIES = 500 };
 
 static int write_config(const struct paths *p, const struct config *c, struct error *err)
 {
@@ -119,11 +120,20 @@ int launch_supervisor(const struct paths *p, const struct config *c, struct erro
 	if (n >= 6 && !strncmp(answer + n - 6, "ready\n", 6))
 		return 0;
 	answer[strcspn(answer, "\n")] = '\0';
-	if (strstr(answer, "another supervisor"))
+	if (strstr(answer, "another supervisor")) {
+		/* its keeper is there: it is being started again right now, or hangs */
+		for (int i = 0; i < ANSWER_TRIES; i++) {
+			struct timespec pause = { 0, 20000000 };
+
+			if (control_connect(&control, p, &ignored) == 0)
+				return 1;
+			nanosleep(&pause, NULL);
+		}
 		return error_set(err, -EAGAIN,
 		    "a supervisor of this project runs but does not answer; see %s/supervise.log, or end process $(cat "
 		    "%s/supervisor.pid)",
 		    p->state, p->runtime);
+	}
 	return error_set(err, -EIO, "the supervisor did not start: %s (see %s)",
 	    answer[0] ? answer : "it ended without a word", path);
 }

@@ -125,7 +125,7 @@ static void test_children_are_listed(void **state)
 
 	(void)state;
 	if (r == -ENOTSUP)
-		skip();
+		return;
 	assert_int_equal(r, 0);
 	assert_int_equal(n, 2);
 	assert_true((list[0] == a && list[1] == b) || (list[0] == b && list[1] == a));

@@ -291,12 +291,13 @@ static void on_helper_message(struct helper *h, const cJSON *m, void *userdata)
 	if (!strcmp(op, "drained") && h == s->logger) {
 		death_take_tail(s, m);
 	} else if (!strcmp(op, "problem")) {
-		const char *name = json_get_string(m, "daemon", NULL);
+		const char *name = json_get_string(m, "daemon", NULL), *title = json_get_string(m, "title", "unspecified trouble");
 		cJSON *details = cJSON_Duplicate(json_get_object(m, "details"), 1);
+		bool over = json_get_bool(m, "recovered", false);
 
-		supervisor_event(s, name ? supervisor_find(s, name) : NULL, EVENT_LOG_DAMAGE, LEVEL_WARNING, details, "%s: %s",
-		    h == s->logger ? "logger" : "writer", json_get_string(m, "title", "unspecified trouble"));
-		snprintf(s->problem, sizeof(s->problem), "%s", json_get_string(m, "title", ""));
+		supervisor_event(s, name ? supervisor_find(s, name) : NULL, EVENT_LOG_DAMAGE, over ? LEVEL_INFO : LEVEL_WARNING, details,
+		    "%s: %s", h == s->logger ? "logger" : "writer", title);
+		snprintf(s->problem, sizeof(s->problem), "%s", over ? "" : title);
 	}
 }
 

@@ -1625,7 +1625,7 @@ static void assemble(struct loader *l, struct entry *e, int instance, unsigned *
 		d->directory = strdup(l->sources[0]->folder);
 	if (d->restart.max_delay_ms < d->restart.delay_ms)
 		d->restart.max_delay_ms = d->restart.delay_ms;
-	d->network = daemon_config_on_network(d);
+	d->network = !l->sealed && daemon_config_on_network(d);
 	d->base = strdup(e->name);
 	d->instance = instance;
 	if (instance < 0)
@@ -1895,8 +1895,7 @@ int config_load_bytes(const char *shown, const char *data, size_t size, char *co
 	return r;
 }
 
-/* The folder with its links resolved, the file name as it is: "relative to the file" means where the file was named. */
-static int absolute_path(const char *path, char **ret)
+int config_absolute_path(const char *path, char **ret)
 {
 	const char *slash = strrchr(path, '/');
 	_cleanup_(freep) char *dir = slash == path ? strdup("/") : slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
@@ -1921,7 +1920,7 @@ int config_load(const char *path, struct config **ret, struct config_problems *p
 	int r;
 
 	*problems = (struct config_problems){ 0 };
-	r = absolute_path(path, &full);
+	r = config_absolute_path(path, &full);
 	if (!r && stat(path, &st) < 0)
 		r = -errno;
 	if (!r)

@@ -39,8 +39,9 @@ enum {
 };
 
 struct var_list {
-	char **items; /* "KEY=VALUE" */
+	char **items; /* "KEY=VALUE", NULL-terminated once there is one */
 	size_t n, room;
+	uint32_t *slots; /* 2 * room of them, a power of two: 1 + position in items by hash of the key; 0: free */
 };
 
 struct env_file {
@@ -135,46 +136,79 @@ static void vars_free(struct var_list *v)
 	for (size_t i = 0; i < v->n; i++)
 		free(v->items[i]);
 	free(v->items);
+	free(v->slots);
 	*v = (struct var_list){ 0 };
+}
+
+/* The slot of a key: its own, or the free one where it belongs. There must be slots. */
+static uint32_t *vars_slot(const struct var_list *v, const char *name, size_t size)
+{
+	size_t mask = v->room * 2 - 1, i = XXH3_64bits(name, size) & mask;
+
+	while (v->slots[i] && (strncmp(v->items[v->slots[i] - 1], name, size) || v->items[v->slots[i] - 1][size] != '='))
+		i = (i + 1) & mask;
+	return &v->slots[i];
 }
 
 static const char *vars_get(const struct var_list *v, const char *name)
 {
 	size_t n = strlen(name);
+	uint32_t *slot = v->room ? vars_slot(v, name, n) : NULL;
 
-	for (size_t i = v->n; i-- > 0;)
-		if (!strncmp(v->items[i], name, n) && v->items[i][n] == '=')
-			return v->items[i] + n + 1;
-	return NULL;
+	return slot && *slot ? v->items[*slot - 1] + n + 1 : NULL;
+}
+
+static int vars_grow(struct var_list *v)
+{
+	size_t room = v->room ? v->room * 2 : 8;
+	char **items = realloc(v->items, (room + 1) * sizeof(*items));
+	uint32_t *slots = calloc(room * 2, sizeof(*slots));
+
+	if (items)
+		v->items = items;
+	if (!items || !slots) {
+		free(slots);
+		return -ENOMEM;
+	}
+	free(v->slots);
+	v->slots = slots;
+	v->room = room;
+	for (size_t i = 0; i < v->n; i++)
+		*vars_slot(v, v->items[i], strcspn(v->items[i], "=")) = (uint32_t)i + 1;
+	return 0;
 }
 
 /* Sets or replaces. Return: 0 or -ENOMEM */
-static int vars_set(struct var_list *v, const char *name, const char *value)
+static int vars_set(struct var_list *v, const char *name, size_t size, const char *value)
 {
-	size_t n = strlen(name);
+	uint32_t *slot;
 	char *item;
 
-	if (asprintf(&item, "%s=%s", name, value) < 0)
+	if (v->n == v->room && vars_grow(v) < 0)
 		return -ENOMEM;
-	for (size_t i = 0; i < v->n; i++)
-		if (!strncmp(v->items[i], item, n + 1)) {
-			free(v->items[i]);
-			v->items[i] = item;
-			return 0;
-		}
-	if (v->n == v->room) {
-		size_t room = v->room ? v->room * 2 : 8;
-		char **p = realloc(v->items, (room + 1) * sizeof(*p));
-
-		if (!p) {
-			free(item);
-			return -ENOMEM;
-		}
-		v->items = p;
-		v->room = room;
+	if (asprintf(&item, "%.*s=%s", (int)size, name, value) < 0)
+		return -ENOMEM;
+	slot = vars_slot(v, name, size);
+	if (*slot) {
+		free(v->items[*slot - 1]);
+		v->items[*slot - 1] = item;
+		return 0;
 	}
 	v->items[v->n++] = item;
 	v->items[v->n] = NULL;
+	*slot = (uint32_t)v->n;
+	return 0;
+}
+
+/* Lays @from over @v. Return: 0 or -ENOMEM */
+static int vars_lay(struct var_list *v, const struct var_list *from)
+{
+	for (size_t i = 0; i < from->n; i++) {
+		size_t n = strcspn(from->items[i], "=");
+
+		if (vars_set(v, from->items[i], n, from->items[i] + n + 1) < 0)
+			return -ENOMEM;
+	}
 	return 0;
 }
 
@@ -559,11 +593,11 @@ static void tell_unknown(const struct walk *w, const struct key *keys, const str
 static void walk_key(const struct walk *w, const struct key *k, yaml_node_t *n, void *base, const char *path);
 
 static void walk_map(const struct walk *w, const struct key *keys, const yaml_node_t *n, void *base, const char *path,
-    const char *name)
+    const char *name, const char *expects)
 {
 	struct pair_list pairs;
 
-	if (!get_pairs(w, n, name, "a map", &pairs))
+	if (!get_pairs(w, n, name, expects, &pairs))
 		return;
 	for (size_t i = 0; i < pairs.n && !w->l->stop; i++) {
 		const struct pair *p = &pairs.items[i];
@@ -734,7 +768,7 @@ static void walk_environment(const struct walk *w, const yaml_node_t *n, struct 
 			tell(w, p->key, "too-large", NULL, "more than %d variables", ENVIRONMENT_MAX);
 			break;
 		}
-		if (vars_set(v, p->name, text))
+		if (vars_set(v, p->name, strlen(p->name), text) < 0)
 			w->l->failed = true;
 	}
 	pairs_free(&pairs);
@@ -759,7 +793,7 @@ static int on_env_line(void *userdata, const char *key, const char *value)
 		findings_add_file(&e->loader->f, e->shown, e->order, 0, "too-large", "more than %d variables", ENVIRONMENT_MAX);
 		return 1;
 	}
-	return vars_set(&e->vars, key, value);
+	return vars_set(&e->vars, key, strlen(key), value);
 }
 
 static void on_env_wrong(void *userdata, unsigned line, const char *what)
@@ -921,16 +955,10 @@ static void walk_env_file(const struct walk *w, const yaml_node_t *n, struct var
 		return;
 	path = resolve_path(w, text);
 	e = path ? get_env_file(w, at, path, optional) : NULL;
-	for (size_t i = 0; e && i < e->vars.n; i++) {
-		char *value = strchr(e->vars.items[i], '=');
-		_cleanup_(freep) char *key = strndup(e->vars.items[i], (size_t)(value - e->vars.items[i]));
-
+	for (size_t i = 0; e && i < e->vars.n; i++)
 		w->l->text_bytes += strlen(e->vars.items[i]);
-		if (!step(w, at, 1))
-			return;
-		if (!key || vars_set(ret, key, value + 1))
-			w->l->failed = true;
-	}
+	if (e && step(w, at, e->vars.n) && vars_lay(ret, &e->vars) < 0)
+		w->l->failed = true;
 }
 
 static void walk_env_files(const struct walk *w, const yaml_node_t *n, struct var_list *ret, const char *name)
@@ -1049,7 +1077,7 @@ static void walk_key(const struct walk *w, const struct key *k, yaml_node_t *n, 
 			snprintf(hint + used, sizeof(hint) - used, "%s", i == 4 ? " and so on." : ".");
 			tell(w, n, "type", hint, "%s expects a map, not %s", name, instead(n));
 		} else
-			walk_map(w, k->keys, n, base, path, name);
+			walk_map(w, k->keys, n, base, path, name, slot_expects(k, buf, sizeof(buf)));
 		return;
 	case SLOT_LIMIT:
 		walk_limit(w, k, n, base, name);
@@ -1426,7 +1454,7 @@ static void check_layer(struct loader *l, struct source *s, yaml_node_t *n, cons
 
 	if (schema_set_defaults(keys_daemon, &a.draft) < 0)
 		l->failed = true;
-	walk_map(&w, keys_daemon, n, &a.draft, NULL, owner);
+	walk_map(&w, keys_daemon, n, &a.draft, NULL, owner, "a map");
 	if (a.draft.d.limits && n->type == YAML_MAPPING_NODE) {
 		/* `memory` is `data`: one layer must not say both */
 		struct pair_list pairs;
@@ -1538,7 +1566,7 @@ static void lay(struct loader *l, struct source *s, yaml_node_t *n, const char *
 {
 	struct walk w = { .l = l, .s = s, .owner = owner, .main = s->order == 0, .instance = instance };
 
-	walk_map(&w, keys_daemon, n, &a->draft, NULL, owner);
+	walk_map(&w, keys_daemon, n, &a->draft, NULL, owner, "a map");
 }
 
 /* Puts a daemon together and adds it to the configuration. @ret_instances: how many it asks for, 0 when it does not */
@@ -1584,25 +1612,20 @@ static void assemble(struct loader *l, struct entry *e, int instance, unsigned *
 		walk_env_files(&w, a.env_files, &env, "'env_file'");
 		l->f.quiet = false;
 	}
-	for (size_t i = 0; i < a.environment.n; i++) {
-		char *value = strchr(a.environment.items[i], '=');
-		_cleanup_(freep) char *key = strndup(a.environment.items[i], (size_t)(value - a.environment.items[i]));
-
-		if (!key || vars_set(&env, key, value + 1))
-			l->failed = true;
-	}
+	if (vars_lay(&env, &a.environment) < 0)
+		l->failed = true;
 	if (l->f.n_errors || l->failed || l->stop)
 		goto out;
 
 	if (!env.items)
 		env.items = calloc(1, sizeof(*env.items));
-	d->environment = env.items;
-	env = (struct var_list){ 0 };
+	d->environment = TAKE_PTR(env.items);
+	env.n = 0;
 	if (!d->directory)
 		d->directory = strdup(l->sources[0]->folder);
 	if (d->restart.max_delay_ms < d->restart.delay_ms)
 		d->restart.max_delay_ms = d->restart.delay_ms;
-	d->network = daemon_config_on_network(d);
+	d->network = !l->sealed && daemon_config_on_network(d);
 	d->base = strdup(e->name);
 	d->instance = instance;
 	if (instance < 0)
@@ -1872,8 +1895,7 @@ int config_load_bytes(const char *shown, const char *data, size_t size, char *co
 	return r;
 }
 
-/* The folder with its links resolved, the file name as it is: "relative to the file" means where the file was named. */
-static int absolute_path(const char *path, char **ret)
+int config_absolute_path(const char *path, char **ret)
 {
 	const char *slash = strrchr(path, '/');
 	_cleanup_(freep) char *dir = slash == path ? strdup("/") : slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
@@ -1898,7 +1920,7 @@ int config_load(const char *path, struct config **ret, struct config_problems *p
 	int r;
 
 	*problems = (struct config_problems){ 0 };
-	r = absolute_path(path, &full);
+	r = config_absolute_path(path, &full);
 	if (!r && stat(path, &st) < 0)
 		r = -errno;
 	if (!r)

@@ -28,3 +28,9 @@ char *config_name_from_folder(const char *folder);
 
 /* Whether program or folder are on a network file system; asks the file systems. */
 bool daemon_config_on_network(const struct daemon_config *d);
+
+/*
+ * The folder of @path with its links resolved, the file name as it is: what "relative to the file" and the name of the
+ * folder mean where the file itself is a link. Return: 0, -ENOMEM, or the -errno of realpath(3)
+ */
+int config_absolute_path(const char *path, char **ret);

@@ -46,10 +46,12 @@ static bool name_in_document(const char *data, size_t size, char **ret)
 
 int config_peek_name(const char *path, char **ret)
 {
-	_cleanup_(freep) char *real = realpath(path, NULL), *data = NULL;
+	_cleanup_(freep) char *real = NULL, *data = NULL;
 	size_t size = 0;
-	int r = real ? file_read(AT_FDCWD, real, FILE_MAX, &data, &size) : -errno;
+	int r = config_absolute_path(path, &real);
 
+	if (!r)
+		r = file_read(AT_FDCWD, real, FILE_MAX, &data, &size);
 	if (r < 0)
 		return r;
 	if (name_in_document(data, size, ret))

@@ -458,6 +458,7 @@ const char *slot_expects(const struct key *k, char *buf, size_t size)
 	case SLOT_COMMAND:
 		return "a list of words or a text";
 	case SLOT_MAP:
+		return k->short_form ? "a word or a map" : "a map";
 	case SLOT_DEFAULTS:
 	case SLOT_TEMPLATES:
 	case SLOT_DAEMONS:

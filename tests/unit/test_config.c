@@ -190,7 +190,7 @@ static void test_nearly_every_single_edit_typo_of_a_key_is_recognised(void **sta
 	try_typos(keys_daemon, &t);
 	try_typos(keys_limit, &t);
 	try_typos(keys_env_file, &t);
-	print_message("%u of %u typos lead to their key (%.2f %%)\n", t.hits, t.n, 100.0 * t.hits / t.n);
+	print_message("# %u of %u typos lead to their key (%.2f %%)\n", t.hits, t.n, 100.0 * t.hits / t.n);
 	assert_true(t.n > 10000);
 	assert_true(t.hits >= t.n * 0.95);
 }
@@ -379,11 +379,9 @@ static void test_commands_are_split_as_a_shell_splits(void **state)
 	    "  a: {command: 'p a\\ b \"c  d\" ''e \"f'' g\"h\"i \"\" \"\\$x \\q\" $y ${PORT}1 ${NONE:-j k} '}\n"
 	    "  b: {command: 'echo \"$HOME\" | wc; $${PORT}', shell: true}\n"
 	    "  c: {command: [\"a b\", '$', \"${SET}${EMPTY:-x}${NONE:-${PORT}}\"]}\n");
-	static const char *const a[] = { "p", "a b", "c  d", "e", "f g", "hi" };
 	char **v = config_find(c, "a")->command;
 
 	(void)state;
-	(void)a;
 	assert_string_equal(v[0], "p");
 	assert_string_equal(v[1], "a b");
 	assert_string_equal(v[2], "c  d");
@@ -572,7 +570,7 @@ static void test_wrong_json_is_refused_with_a_reason(void **state)
 {
 	_cleanup_(config_freep) struct config *c =
 	    load("daemons: {a: {command: x, limits: {nofile: 5}, environment: {A: b}, umask: 022, stage: s}}\n");
-	_cleanup_json_ cJSON *j = config_to_json(c), *twice = NULL;
+	_cleanup_json_ cJSON *j = config_to_json(c);
 	struct config *bad = NULL;
 	struct error err = { "" };
 	unsigned refusals = 0;
@@ -752,7 +750,7 @@ static void test_schema_and_manual_have_every_key(void **state)
 	assert_non_null(text);
 	check_schema(keys_file, j, &n);
 	check_schema(keys_daemon, json_get_object(json_get_object(j, "$defs"), "daemon"), &n);
-	assert_true(n > 100);
+	assert_true(n >= 90);
 	for (const struct key *k = keys_daemon; k->name; k++) {
 		_cleanup_text_ struct text t = { 0 };
 

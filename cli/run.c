@@ -228,8 +228,12 @@ static int begin(struct cli *c, const struct paths *p, const char *daemon, char 
 	struct error err = { "" };
 	int r;
 
-	if (config_make_run(&empty, project, NULL, NULL) < 0 || config_make_run(&config, project, daemon, c->o.args) < 0)
-		return cli_fail(CLI_OWN_FAILURE, NULL, "out of memory");
+	r = config_make_run(&empty, project, NULL, NULL);
+	if (r == 0)
+		r = config_make_run(&config, project, daemon, c->o.args);
+	if (r < 0)
+		return cli_fail(CLI_OWN_FAILURE, r == -EILSEQ ? "Words and the current folder must be UTF-8" : NULL, "cannot run '%s': %s",
+		    c->o.args[0], strerror(-r));
 	config->daemons[0].umask = (int)umask(077);
 	umask((mode_t)config->daemons[0].umask);
 	config->daemons[0].environment = environment;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "config/config.h"
 
 static void print_options(FILE *out, const struct cli_verb *v)
 {
@@ -150,7 +151,7 @@ static void put_verbs(void)
 	}
 }
 
-/* Argument: "verbs", "options" or "global". */
+/* Argument: "verbs", "options", "global-options", or "keys" of the configuration file. */
 int verb_manual(struct cli *c)
 {
 	const char *what = c->o.n_args ? c->o.args[0] : "verbs";
@@ -159,8 +160,16 @@ int verb_manual(struct cli *c)
 		put_verbs();
 		return CLI_OK;
 	}
+	if (!strcmp(what, "keys")) {
+		_cleanup_(freep) char *keys = config_schema_scdoc();
+
+		if (!keys)
+			return cli_fail(CLI_TRY_AGAIN, NULL, "out of memory");
+		fputs(keys, stdout);
+		return CLI_OK;
+	}
 	for (const struct cli_option *x = cli_options; x->name; x++)
-		if (cli_is_global(x) == !strcmp(what, "global"))
+		if (cli_is_global(x) == !strcmp(what, "global-options"))
 			put_option(x);
 	return CLI_OK;
 }

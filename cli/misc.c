@@ -46,8 +46,12 @@ int verb_check(struct cli *c)
 		return cli_fail(CLI_NO_INPUT, "supervise check FILE", "there is no supervise.yaml here or above");
 	r = config_load(file, &config, &problems);
 	if (c->o.json) {
-		_cleanup_json_ cJSON *j = config_problems_to_json(&problems);
+		_cleanup_json_ cJSON *j = cJSON_CreateObject();
 
+		json_add_text(j, "schema", "supervise.check/1");
+		json_add_text(j, "file", file);
+		json_add_bool(j, "ok", r == 0);
+		cJSON_AddItemToObject(j, "problems", config_problems_to_json(&problems));
 		cli_print_json(j);
 	} else {
 		config_print_problems(&problems, stderr, c->colour_err);

@@ -214,8 +214,12 @@ static int split_environment(char ***ret)
 	return 0;
 }
 
-/* Return: 0; -1: the supervisor just left, try again; an exit code after a message */
-static int begin(struct cli *c, const struct paths *p, const char *daemon, char **environment, struct control **ret)
+/*
+ * @ret_idle:  a second connection to the same supervisor, made before the request: it ends when that supervisor has left
+ * Return: 0; -1: the supervisor just left, try again; an exit code after a message
+ */
+static int begin(struct cli *c, const struct paths *p, const char *daemon, char **environment, struct control **ret,
+    struct control **ret_idle)
 {
 	_cleanup_(config_freep) struct config *empty = NULL, *config = NULL;
 	_cleanup_json_ cJSON *j = NULL, *request = cJSON_CreateObject();
@@ -224,8 +228,12 @@ static int begin(struct cli *c, const struct paths *p, const char *daemon, char 
 	struct error err = { "" };
 	int r;
 
-	if (config_make_run(&empty, project, NULL, NULL) < 0 || config_make_run(&config, project, daemon, c->o.args) < 0)
-		return cli_fail(CLI_OWN_FAILURE, NULL, "out of memory");
+	r = config_make_run(&empty, project, NULL, NULL);
+	if (r == 0)
+		r = config_make_run(&config, project, daemon, c->o.args);
+	if (r < 0)
+		return cli_fail(CLI_OWN_FAILURE, r == -EILSEQ ? "Words and the current folder must be UTF-8" : NULL, "cannot run '%s': %s",
+		    c->o.args[0], strerror(-r));
 	config->daemons[0].umask = (int)umask(077);
 	umask((mode_t)config->daemons[0].umask);
 	config->daemons[0].environment = environment;
@@ -242,7 +250,8 @@ static int begin(struct cli *c, const struct paths *p, const char *daemon, char 
 		return cli_fail(CLI_OWN_FAILURE, NULL, "cannot write %s: %s", path, strerror(-r));
 	json_add_text(request, "verb", "run");
 	json_add_text(request, "config", file);
-	if (control_connect(ret, p, &err) < 0 || control_send(*ret, request, &err) < 0) {
+	if (control_connect(ret, p, &err) < 0 || control_connect(ret_idle, p, &err) < 0 ||
+	    control_send(*ret, request, &err) < 0) {
 		unlink(path);
 		return -1;
 	}
@@ -400,10 +409,16 @@ int verb_run(struct cli *c)
 		return cli_fail(CLI_OWN_FAILURE, NULL, "out of memory");
 	/* the last run's supervisor may just be leaving: then another one is started */
 	for (int attempt = 0; attempt < 50 && r == AGAIN; attempt++) {
-		_cleanup_(control_closep) struct control *control = NULL;
+		_cleanup_(control_closep) struct control *control = NULL, *idle = NULL;
 
-		r = begin(c, &p, daemon, environment, &control);
+		r = begin(c, &p, daemon, environment, &control, &idle);
 		r = r == -1 ? AGAIN : r == 0 ? follow(c, &p, daemon, &control, sig_fd) : r;
+		if (r == AGAIN && idle) {
+			struct pollfd fds[] = { { control_get_fd(idle), POLLIN, 0 }, { sig_fd, POLLIN, 0 } };
+
+			if (poll(fds, ARRAY_SIZE(fds), -1) > 0 && fds[1].revents)
+				r = 128 + SIGINT; /* nothing was started */
+		}
 	}
 	for (char **e = environment; *e; e++)
 		free(*e);

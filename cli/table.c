@@ -98,7 +98,7 @@ void cli_table_set(struct cli_table *t, size_t column, const char *text, const c
 	if (!t->line || t->at[column] < 0)
 		return;
 	cell = scols_line_get_cell(t->line, (size_t)t->at[column]);
-	scols_cell_set_data(cell, text);
+	scols_cell_set_data(cell, text); /* control bytes are escaped when it is printed */
 	if (colour && t->c->colour)
 		scols_cell_set_color(cell, colour);
 }

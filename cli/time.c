@@ -20,7 +20,7 @@ static int clock_time(const char *s, struct tm *tm)
 {
 	int h, m, sec = 0, n = 0, n2 = 0;
 
-	if (!isdigit((unsigned char)*s) || sscanf(s, "%2d:%2d%n", &h, &m, &n) < 2 || !n)
+	if (!isdigit((unsigned char)*s) || s[strspn(s, "0123456789:")] || sscanf(s, "%2d:%2d%n", &h, &m, &n) < 2 || !n)
 		return 0;
 	if (s[n] == ':' && sscanf(s + n, ":%2d%n", &sec, &n2) == 1)
 		n += n2;
@@ -47,6 +47,8 @@ int cli_parse_time(const char *text, int64_t now_us, bool utc, int64_t *ret_us)
 		return 0;
 	}
 	if (parse_duration_ms(text, &ms) == 0) {
+		if (ms > (uint64_t)now_us / 1000) /* before 1970 */
+			return -EINVAL;
 		*ret_us = now_us - (int64_t)ms * 1000;
 		return 0;
 	}
@@ -65,8 +67,11 @@ int cli_parse_time(const char *text, int64_t now_us, bool utc, int64_t *ret_us)
 		if (*text == 'y')
 			tm.tm_mday--;
 		text += *text == 'y' ? 9 : 5;
-	} else if (strlen(text) >= 10 && sscanf(text, "%4d-%2d-%2d%n", &y, &mo, &d, &n) == 3 && n == 10) {
-		if (y < 1970 || y > 9999 || mo < 1 || mo > 12 || d < 1 || d > 31)
+	} else if (strspn(text, "0123456789-") >= 10 && sscanf(text, "%4d-%2d-%2d%n", &y, &mo, &d, &n) == 3 && n == 10) {
+		static const uint8_t days[] = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+
+		if (y < 1970 || y > 9999 || mo < 1 || mo > 12 || d < 1 || d > days[mo - 1] ||
+		    (mo == 2 && d == 29 && (y % 4 || (y % 100 == 0 && y % 400))))
 			return -EINVAL;
 		tm.tm_year = y - 1900;
 		tm.tm_mon = mo - 1;

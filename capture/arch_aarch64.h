@@ -87,6 +87,23 @@ static inline void arch_regs_from_ptrace(uint64_t *regs, const struct user_regs_
 	regs[33] = u->pstate;
 }
 
+static inline bool arch_last_fault(int sig, const uint64_t *regs, int *ret_code, uint64_t *ret_address)
+{
+	(void)sig;
+	(void)regs;
+	(void)ret_code;
+	(void)ret_address;
+	return false; /* fault_address alone does not say what it was for */
+}
+
+static inline bool arch_ends_with_syscall(const uint8_t *code)
+{
+	uint32_t insn;
+
+	memcpy(&insn, code + 4, 4);
+	return insn == 0xd4000001u;
+}
+
 static inline char arch_fault_access(const uint64_t *regs)
 {
 	(void)regs;

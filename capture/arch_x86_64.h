@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,17 +22,20 @@ enum {
 	ARCH_EFLAGS = 17,
 	ARCH_ORIG_AX = 18,
 	ARCH_ERR = 19, /* page fault error code; UINT64_MAX when only ptrace(2) was asked, which does not tell */
-	ARCH_REGS = 20,
+	ARCH_TRAP = 20,
+	ARCH_CR2 = 21,
+	ARCH_REGS = 22,
 	ARCH_RED_ZONE = 128,
 };
 
 /* From the stack pointer in the trampoline to the siginfo of the signal. Source: struct rt_sigframe */
 #define ARCH_FRAME_SIGINFO 304
-#define ARCH_FRAME_ERR (40 + 19 * 8)
+/* From there to error code, trap number and address: where in the frame of a handler without SA_SIGINFO the cause is */
+#define ARCH_FRAME_FAULT (40 + 19 * 8)
 
 #define ARCH_REG_NAMES                                                                                       \
 	{ "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13",    \
-		"r14", "r15", "rip", "eflags", "orig_rax", "err" }
+		"r14", "r15", "rip", "eflags", "orig_rax", "err", "trap", "cr2" }
 
 static inline long arch_syscall6(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -98,6 +102,8 @@ static inline void arch_regs_from_ucontext(uint64_t *regs, const ucontext_t *uc)
 	regs[17] = (uint64_t)g[REG_EFL];
 	regs[18] = UINT64_MAX;
 	regs[19] = (uint64_t)g[REG_ERR];
+	regs[20] = (uint64_t)g[REG_TRAPNO];
+	regs[21] = (uint64_t)g[REG_CR2];
 }
 
 /* A system call refused by a seccomp filter with SIGSYS: what it returns. */
@@ -128,7 +134,45 @@ static inline void arch_regs_from_ptrace(uint64_t *regs, const struct user_regs_
 	regs[16] = u->rip;
 	regs[17] = u->eflags;
 	regs[18] = u->orig_rax;
-	regs[19] = UINT64_MAX;
+	regs[19] = regs[20] = regs[21] = UINT64_MAX;
+}
+
+/**
+ * arch_last_fault() - what the thread last faulted for, out of a signal frame of a signal that was only sent
+ *
+ * The kernel keeps the number, error code and address of the last fault per thread and puts them into every signal
+ * frame. So a handler of the program's own that sent the signal again has not hidden where it came from.
+ *
+ * Return:  whether the last fault fits @sig
+ * Source:  Intel SDM volume 3, table 6-1
+ */
+static inline bool arch_last_fault(int sig, const uint64_t *regs, int *ret_code, uint64_t *ret_address)
+{
+	uint64_t trap = regs[ARCH_TRAP];
+
+	*ret_address = regs[ARCH_PC];
+	if (sig == SIGSEGV && trap == 14) {
+		*ret_code = regs[ARCH_ERR] & 1 ? SEGV_ACCERR : SEGV_MAPERR;
+		*ret_address = regs[ARCH_CR2];
+	} else if (sig == SIGSEGV && trap == 13) {
+		*ret_code = 0x80; /* SI_KERNEL */
+	} else if (sig == SIGBUS && trap == 14) {
+		*ret_code = BUS_ADRERR;
+		*ret_address = regs[ARCH_CR2];
+	} else if (sig == SIGFPE && trap == 0 && regs[ARCH_ERR] == 0) {
+		*ret_code = FPE_INTDIV;
+	} else if (sig == SIGILL && trap == 6) {
+		*ret_code = ILL_ILLOPN;
+	} else {
+		return false;
+	}
+	return true;
+}
+
+/* Whether the instruction before @pc is a system call: a signal that comes there was not waiting for a handler to end. */
+static inline bool arch_ends_with_syscall(const uint8_t *code)
+{
+	return code[6] == 0x0f && code[7] == 0x05;
 }
 
 /* What the faulting instruction wanted: 'r', 'w', 'x', or 0 when it is not known. Source: Intel SDM volume 3, 4.7 */

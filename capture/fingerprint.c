@@ -56,37 +56,50 @@ static cJSON *crashed_frames(const cJSON *report)
 	return NULL;
 }
 
+/*
+ * The last frame of the machinery on top, or NULL. Functions of system libraries without a name (libstdc++ has such between
+ * abort() and std::terminate()) belong to it if named ones follow.
+ */
+static const cJSON *find_machinery(const cJSON *frames)
+{
+	const cJSON *f, *last = NULL;
+
+	cJSON_ArrayForEach(f, frames) {
+		const char *function = json_get_string(f, "function", NULL);
+
+		if (function && matches(function, above, ARRAY_SIZE(above)))
+			last = f;
+		else if (function || !json_get_bool(f, "system", false))
+			break;
+	}
+	return last;
+}
+
 void fingerprint_mark_noise(cJSON *report)
 {
-	cJSON *thread;
+	bool reraised = json_get_bool(json_get_object(report, "signal"), "reraised", false);
+	cJSON *thread, *f;
 
 	cJSON_ArrayForEach(thread, (cJSON *)(uintptr_t)json_get_array(report, "threads")) {
-		cJSON *frames = (cJSON *)(uintptr_t)json_get_array(thread, "frames"), *f, *last_signal = NULL;
-		bool top = true;
+		cJSON *frames = (cJSON *)(uintptr_t)json_get_array(thread, "frames");
+		const cJSON *last = NULL;
 
-		cJSON_ArrayForEach(f, frames) {
-			if (json_get_bool(f, "signal_frame", false))
-				last_signal = f;
+		if (reraised && json_get_bool(thread, "crashed", false)) {
+			/* what the program's own handler did, before it raised what it had caught */
+			cJSON_ArrayForEach(f, frames) {
+				if (json_get_bool(f, "signal_frame", false))
+					last = f;
+			}
 		}
+		if (!last)
+			last = find_machinery(frames);
 		cJSON_ArrayForEach(f, frames) {
 			const char *function = json_get_string(f, "function", NULL);
-			bool handler = last_signal && json_get_bool(thread, "crashed", false);
 
-			/* what a handler did is noise if it was for this same end: it raised what it had caught */
-			if (handler && json_get_bool(report, "reraised", false)) {
+			if (last || (function && matches(function, below, ARRAY_SIZE(below))))
 				json_add_bool(f, "noise", true);
-				if (f == last_signal)
-					last_signal = NULL;
-				continue;
-			}
-			if (top && function && matches(function, above, ARRAY_SIZE(above))) {
-				json_add_bool(f, "noise", true);
-				continue;
-			}
-			if (function || json_get_string(f, "module", NULL))
-				top = false;
-			if (function && matches(function, below, ARRAY_SIZE(below)))
-				json_add_bool(f, "noise", true);
+			if (f == last)
+				last = NULL;
 		}
 	}
 }

@@ -159,6 +159,9 @@ static void serve(struct listener *l, struct connection *con, const struct captu
 	memcpy(&si, p->siginfo, sizeof(si));
 	si.si_signo = p->signal;
 	target_begin(t, con->pid, tid, p->regs, CAPTURE_HOLD_US);
+	if (si.si_code <= 0 && si.si_pid == p->pid &&
+	    !arch_last_fault(p->signal, p->regs, &t->original_code, &t->original_address))
+		t->original_code = 0;
 	target_stop_others(t);
 	target_copy(t);
 	if (recv(con->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)

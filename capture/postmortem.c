@@ -48,7 +48,8 @@ struct job {
 	int code;
 	uint64_t address, pc, sp;
 	char access;
-	bool reraised;
+	bool reraised;   /* its frames are on the stack, above the first signal's */
+	bool sent_again; /* they are gone */
 };
 
 static const char *base_name(const char *path)
@@ -175,26 +176,52 @@ static uint64_t hash_stack(const struct unwind_stack *s)
  */
 static void find_original(struct job *j, const struct unwind_stack *stack)
 {
-	for (size_t i = 0; i + 1 < stack->n; i++) {
-		siginfo_t si;
+	uint8_t code[8];
 
-		if (!stack->frames[i].signal ||
-		    modules_read(j->modules, stack->frames[i].sp + ARCH_FRAME_SIGINFO, &si, sizeof(si)) < 0 ||
-		    si.si_signo != j->s->info.signal)
+	if (j->s->info.code > 0) /* in a handler perhaps, but in its own right */
+		return;
+	/*
+	 * Sent while it was blocked, as it is in its own handler, it arrives when the handler returns: at the instruction that
+	 * faulted, with no trace of the handler on the stack. In a system call it would have arrived right behind one.
+	 */
+	if (j->s->info.original_code && j->s->info.sender_pid == j->s->info.pid && stack->n &&
+	    modules_read(j->modules, j->pc - sizeof(code), code, sizeof(code)) == 0 && !arch_ends_with_syscall(code)) {
+		j->sent_again = true;
+		j->code = j->s->info.original_code;
+		j->address = j->s->info.original_address;
+		j->access = j->s->info.signal == SIGSEGV ? arch_fault_access(j->crashed->regs) : 0;
+		return;
+	}
+	for (size_t i = 0; i + 1 < stack->n && !j->reraised; i++) {
+		uint64_t regs[ARCH_REGS] = { 0 };
+		siginfo_t si = { 0 };
+
+		if (!stack->frames[i].signal)
 			continue;
+		regs[ARCH_PC] = stack->frames[i + 1].pc;
+#ifdef ARCH_FRAME_FAULT
+		uint64_t fault[4]; /* error code, trap, mask, address */
+
+		if (modules_read(j->modules, stack->frames[i].sp + ARCH_FRAME_FAULT, fault, sizeof(fault)) < 0)
+			continue;
+		regs[ARCH_ERR] = fault[0];
+		regs[ARCH_TRAP] = fault[1];
+		regs[ARCH_CR2] = fault[3];
+#endif
+		/* the kernel fills in the siginfo for handlers that asked for it */
+		if (modules_read(j->modules, stack->frames[i].sp + ARCH_FRAME_SIGINFO, &si, sizeof(si)) == 0 &&
+		    si.si_signo == j->s->info.signal && si.si_code > 0) {
+			j->code = si.si_code;
+			j->address = (uint64_t)(uintptr_t)si.si_addr;
+		} else if (!arch_last_fault(j->s->info.signal, regs, &j->code, &j->address) ||
+		    modules_read(j->modules, regs[ARCH_PC] - sizeof(code), code, sizeof(code)) < 0 ||
+		    arch_ends_with_syscall(code)) {
+			continue;
+		}
 		j->reraised = true;
-		j->code = si.si_code;
-		j->address = si.si_code > 0 ? (uint64_t)(uintptr_t)si.si_addr : 0;
 		j->pc = stack->frames[i + 1].pc;
 		j->sp = stack->frames[i + 1].sp;
-		j->access = 0;
-#ifdef ARCH_FRAME_ERR
-		uint64_t regs[ARCH_REGS] = { 0 };
-
-		if (modules_read(j->modules, stack->frames[i].sp + ARCH_FRAME_ERR, &regs[ARCH_ERR], 8) == 0)
-			j->access = arch_fault_access(regs);
-#endif
-		return;
+		j->access = j->s->info.signal == SIGSEGV ? arch_fault_access(regs) : 0;
 	}
 }
 
@@ -312,7 +339,7 @@ static void add_signal(struct job *j)
 	name = report_code_name(info->signal, j->code);
 	if (name)
 		json_add_text(o, "code_name", name);
-	if (j->reraised)
+	if (j->reraised || j->sent_again)
 		json_add_bool(o, "reraised", true);
 	if (j->code <= 0) {
 		sender = json_add_object(o, "sender");

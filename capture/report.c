@@ -228,7 +228,7 @@ static void describe_fault(struct text *t, const cJSON *s, int sig, const char *
 		if (!strcmp(kind, "null call"))
 			text_add(t, " calling a null function pointer");
 		else if (!strcmp(kind, "wild jump"))
-			text_addf(t, " executing address %s, where no code is", address ? address : "unknown");
+			text_addf(t, " executing address %s (no code there)", address ? address : "unknown");
 		else if (!strcmp(kind, "non-canonical address"))
 			text_add(t, " using an address that cannot exist");
 		else if (address)

@@ -56,7 +56,11 @@ struct snapshot_info {
 	uint32_t uid;
 	char comm[16];
 	char sender_comm[16];
-	uint64_t reserved[4];
+	/* the signal was sent by the process itself: what the thread had faulted for before that, if it is known */
+	uint64_t original_address;
+	int32_t original_code; /* 0: not known */
+	uint32_t reserved32;
+	uint64_t reserved[2];
 };
 
 struct snapshot_thread {

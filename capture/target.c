@@ -169,6 +169,8 @@ void target_begin(struct target *t, pid_t pid, pid_t tid, const uint64_t *regs, 
 	th->t.flags = SNAPSHOT_THREAD_CRASHED;
 	th->t.n_regs = ARCH_REGS;
 	memcpy(th->t.regs, regs, sizeof(th->t.regs[0]) * ARCH_REGS);
+	t->original_code = 0;
+	t->original_address = 0;
 	t->start_ticks = 0;
 	t->comm[0] = '\0';
 	if (proc_read_stat(pid, &st) == 0) {
@@ -638,6 +640,8 @@ int target_write(const struct target *t, const struct snapshot_info *info, struc
 	full.start_ticks = t->start_ticks;
 	full.n_threads = t->n_seen > n ? t->n_seen : n;
 	full.uid = getuid();
+	full.original_code = t->original_code;
+	full.original_address = t->original_address;
 	memcpy(full.comm, t->comm, sizeof(full.comm));
 	snapshot_begin(w);
 	snapshot_add(w, SNAPSHOT_INFO, &full, sizeof(full));

@@ -39,6 +39,8 @@ struct target {
 	uint8_t *arena;
 	size_t arena_used;
 	uint64_t deadline_us;
+	uint64_t original_address; /* see struct snapshot_info */
+	int original_code;
 	char notes[8][160];
 	unsigned n_notes;
 	char exe[4096];

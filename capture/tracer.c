@@ -35,6 +35,9 @@ enum {
 
 struct tracee {
 	pid_t tid, pid; /* pid 0: not known yet */
+	/* the last fault that a handler of the program's own got: it may send the signal again */
+	int fault_signal, fault_code;
+	uint64_t fault_address;
 };
 
 struct tracer {
@@ -179,12 +182,18 @@ static bool capture(struct tracer *tr, pid_t tid, int status)
 	struct target *t = tr->target;
 	pid_t pid = process_of(tr, tid);
 	size_t n_stopped = 0, n = tr->n;
+	const struct tracee *self;
 	unsigned late = 0;
 	siginfo_t si;
 
 	if (!pid || ptrace(PTRACE_GETSIGINFO, tid, NULL, &si) < 0 || target_read_regs(tid, &crashed) < 0)
 		return false;
 	target_begin(t, pid, tid, crashed.regs, CAPTURE_HOLD_US);
+	self = find(tr, tid);
+	if (self && si.si_code <= 0 && si.si_pid == pid && self->fault_signal == si.si_signo) {
+		t->original_code = self->fault_code;
+		t->original_address = self->fault_address;
+	}
 	stopped = calloc(n ? n : 1, sizeof(*stopped));
 	for (size_t i = 0; i < n && stopped; i++) {
 		pid_t sibling = tr->tracees[i].tid;
@@ -230,10 +239,25 @@ static bool capture(struct tracer *tr, pid_t tid, int status)
 	return true;
 }
 
+static void remember_fault(struct tracer *tr, pid_t tid, int sig)
+{
+	struct tracee *t = find(tr, tid);
+	siginfo_t si;
+
+	if (!t || (sig != SIGSEGV && sig != SIGBUS && sig != SIGFPE && sig != SIGILL) ||
+	    ptrace(PTRACE_GETSIGINFO, tid, NULL, &si) < 0 || si.si_code <= 0)
+		return;
+	t->fault_signal = sig;
+	t->fault_code = si.si_code;
+	t->fault_address = (uint64_t)(uintptr_t)si.si_addr;
+}
+
 static void serve(struct tracer *tr, pid_t tid, int status)
 {
 	add(tr, tid);
 	note_event(tr, tid, status);
+	if (status >> 16 == 0)
+		remember_fault(tr, tid, WSTOPSIG(status));
 	if (status >> 16 || !is_crash(tid, WSTOPSIG(status)) || !capture(tr, tid, status))
 		resume(tid, status);
 }

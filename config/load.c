@@ -225,6 +225,20 @@ static void tell(const struct walk *w, const yaml_node_t *at, const char *code, 
 	va_end(ap);
 }
 
+/* Of the line, nothing behind the place is shown: what stands there may be a variable that slipped out of its map. */
+static void tell_cut(const struct walk *w, const yaml_node_t *at, const char *code, const char *hint, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
+
+static void tell_cut(const struct walk *w, const yaml_node_t *at, const char *code, const char *hint, const char *fmt, ...)
+{
+	struct note n = { .at = source_span(w->s, at), .code = code, .hint = hint, .cut = true };
+	va_list ap;
+
+	va_start(ap, fmt);
+	findings_addv(&w->l->f, w->s, &n, fmt, ap);
+	va_end(ap);
+}
+
 static void warn(const struct walk *w, const yaml_node_t *at, const char *code, const char *hint, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 
@@ -1168,7 +1182,7 @@ static void register_entries(const struct walk *w, struct entry_list *list, cons
 			if (!strcmp(list->items[j].name, p->name))
 				e = &list->items[j];
 		if (!config_name_ok(p->name)) {
-			tell(w, p->key, "name", "Use lower-case letters, digits, '_', '.' and '-', at most 63, a letter or digit first.",
+			tell_cut(w, p->key, "name", "Use lower-case letters, digits, '_', '.' and '-', at most 63, a letter or digit first.",
 			    "'%.80s' is no usable name for a %s", p->name, what);
 			continue;
 		}
@@ -1188,7 +1202,7 @@ static void register_entries(const struct walk *w, struct entry_list *list, cons
 			if (is_nothing(p->value))
 				tell(w, p->key, "type", NULL, "%s has no keys", owner);
 			else
-				tell(w, p->value, "type", NULL, "%s expects a map, not %s", owner, instead(p->value));
+				tell_cut(w, p->key, "type", NULL, "%s expects a map, not %s", owner, instead(p->value));
 			continue;
 		}
 		if (list->n >= DAEMONS_MAX) {

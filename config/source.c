@@ -232,7 +232,8 @@ static void hide_environments_by_text(struct source *s)
 		unsigned indent = source_indent(s, line);
 		bool here = false;
 
-		if (hidden_from && !flow && indent && indent <= hidden_from)
+		/* the items of a list may stand in the column of its key */
+		if (hidden_from && !flow && indent && indent <= hidden_from && !(indent == hidden_from && p[indent - 1] == '-'))
 			hidden_from = 0;
 		for (size_t i = 0; i < n && !here; i++) {
 			if (p[i] != ':' && p[i] != '=')

@@ -81,7 +81,8 @@ int daemon_config_set_digest(struct daemon_config *d)
 	text = json_print(j);
 	if (!text)
 		return -ENOMEM;
-	snprintf(d->digest, sizeof(d->digest), "%016llx", (unsigned long long)XXH3_64bits(text, strlen(text)));
+	snprintf(
+	    d->digest, sizeof(d->digest), "%016llx", (unsigned long long)XXH3_64bits(text, strlen(text)));
 	return 0;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The configuration as JSON: what the command line hands to the supervisor, and what the supervisor keeps for its
- * successor. Whatever it is read from, it is checked like any input. A key that is missing has its default, so that a
- * newer program takes what an older one has left; a key that is unknown is refused.
+ * The configuration as JSON: what the command line hands to the supervisor, and what the supervisor keeps for
+ * its successor. Whatever it is read from, it is checked like any input. A key that is missing has its
+ * default, so that a newer program takes what an older one has left; a key that is unknown is refused.
  *
  * Durations are whole milliseconds under NAME_ms, sizes bytes, exit codes the text of the file ("1-127").
  */
@@ -30,7 +30,8 @@ static const char *json_name(const struct key *k, char *buf)
 
 static bool is_held(const struct key *k)
 {
-	return !(k->flags & (KEY_LATER | KEY_NOT_HELD | KEY_ALIAS)) && k->slot != SLOT_NONE && k->slot <= SLOT_MAP;
+	return !(k->flags & (KEY_LATER | KEY_NOT_HELD | KEY_ALIAS)) && k->slot != SLOT_NONE &&
+	       k->slot <= SLOT_MAP;
 }
 
 static void add_codes(cJSON *j, const char *name, const uint8_t *set)
@@ -256,8 +257,8 @@ static int bad(struct error *err, const char *where, const char *name)
 	return error_set(err, -EINVAL, "%s'%.60s' is not as expected", where, name);
 }
 
-static int limit_from_json(const struct key *k, struct daemon_config *d, const cJSON *v, struct error *err,
-    const char *where)
+static int limit_from_json(
+    const struct key *k, struct daemon_config *d, const cJSON *v, struct error *err, const char *where)
 {
 	struct limit_config x = { .resource = (int)k->min }, *p;
 
@@ -283,13 +284,13 @@ static const struct key *find_by_json_name(const struct key *keys, const char *n
 }
 
 /* Whether every key of @j is once there and known, in @keys or (NULL-terminated) in @others. */
-static int check_names(const cJSON *j, const struct key *keys, const char *const *others, struct error *err,
-    const char *where)
+static int check_names(
+    const cJSON *j, const struct key *keys, const char *const *others, struct error *err, const char *where)
 {
 	uint64_t seen[2] = { 0 };
 	const cJSON *v;
 
-	cJSON_ArrayForEach(v, j) {
+	cJSON_ArrayForEach (v, j) {
 		const struct key *k = keys && v->string ? find_by_json_name(keys, v->string) : NULL;
 		size_t bit = 0;
 
@@ -299,7 +300,8 @@ static int check_names(const cJSON *j, const struct key *keys, const char *const
 			while (others && others[bit] && v->string && strcmp(others[bit], v->string))
 				bit++;
 			if (!others || !others[bit] || !v->string)
-				return error_set(err, -EINVAL, "%sthere is no key '%.60s'", where, v->string ? v->string : "");
+				return error_set(err, -EINVAL, "%sthere is no key '%.60s'", where,
+				    v->string ? v->string : "");
 			bit += 64;
 		}
 		if (bit >= 128 || seen[bit / 64] >> (bit % 64) & 1)
@@ -309,13 +311,14 @@ static int check_names(const cJSON *j, const struct key *keys, const char *const
 	return 0;
 }
 
-static int keys_from_json(const struct key *keys, void *base, const cJSON *j, struct error *err, const char *where)
+static int keys_from_json(
+    const struct key *keys, void *base, const cJSON *j, struct error *err, const char *where)
 {
 	struct complaint c;
 	const cJSON *v;
 	int r;
 
-	cJSON_ArrayForEach(v, j) {
+	cJSON_ArrayForEach (v, j) {
 		const struct key *k = find_by_json_name(keys, v->string);
 		void *field;
 		const char *s;
@@ -364,7 +367,8 @@ static int keys_from_json(const struct key *keys, void *base, const cJSON *j, st
 			break;
 		case SLOT_FACTOR:
 		case SLOT_SHARE: {
-			double min = k->slot == SLOT_SHARE ? 0 : (double)k->min, max = k->slot == SLOT_SHARE ? 1 : (double)k->max;
+			double min = k->slot == SLOT_SHARE ? 0 : (double)k->min,
+			       max = k->slot == SLOT_SHARE ? 1 : (double)k->max;
 
 			if (!cJSON_IsNumber(v) || !(v->valuedouble >= min && v->valuedouble <= max))
 				return bad(err, where, v->string);
@@ -402,7 +406,7 @@ static int keys_from_json(const struct key *keys, void *base, const cJSON *j, st
 			else if (!cJSON_IsArray(v))
 				return bad(err, where, v->string);
 			else
-				cJSON_ArrayForEach(item, v) {
+				cJSON_ArrayForEach (item, v) {
 					if (!want_i64(item, 1, 64, &n))
 						return bad(err, where, v->string);
 					set |= UINT64_C(1) << (n - 1);
@@ -449,7 +453,7 @@ static int strings_from_json(const cJSON *v, size_t min, size_t max, char ***ret
 	if (!list)
 		return -ENOMEM;
 	*ret = list; /* freed with what it belongs to, half filled too */
-	cJSON_ArrayForEach(item, v) {
+	cJSON_ArrayForEach (item, v) {
 		const char *s;
 
 		if (!want_text(item, &s))
@@ -478,11 +482,11 @@ static bool variable_ok(const char *s)
 	return env_name_ok(name);
 }
 
-static int daemon_from_json(struct config *c, struct daemon_config *d, const cJSON *j, struct error *err,
-    const char *where)
+static int daemon_from_json(
+    struct config *c, struct daemon_config *d, const cJSON *j, struct error *err, const char *where)
 {
-	static const char *const others[] = { "name", "base", "instance", "command", "environment", "digest", "network",
-		"place", NULL };
+	static const char *const others[] = { "name", "base", "instance", "command", "environment", "digest",
+		"network", "place", NULL };
 	static const char *const place_names[] = { "file", "line", "column", NULL };
 	const cJSON *place = cJSON_GetObjectItemCaseSensitive(j, "place"), *v;
 	struct draft draft = { 0 };
@@ -529,7 +533,8 @@ static int daemon_from_json(struct config *c, struct daemon_config *d, const cJS
 		return bad(err, where, "command");
 	if (r < 0)
 		return r;
-	r = strings_from_json(cJSON_GetObjectItemCaseSensitive(j, "environment"), 0, VARIABLES_MAX, &d->environment);
+	r = strings_from_json(
+	    cJSON_GetObjectItemCaseSensitive(j, "environment"), 0, VARIABLES_MAX, &d->environment);
 	for (char **p = d->environment; !r && *p; p++)
 		if (!variable_ok(*p))
 			r = -EINVAL;
@@ -582,7 +587,8 @@ static int check_unique(const struct config *c, struct error *err)
 
 int config_from_json(const cJSON *j, struct config **ret, struct error *err)
 {
-	static const char *const others[] = { "schema", "name", "path", "files", "digest", "transient", "daemons", NULL };
+	static const char *const others[] = { "schema", "name", "path", "files", "digest", "transient",
+		"daemons", NULL };
 	_cleanup_(config_freep) struct config *c = calloc(1, sizeof(*c));
 	const cJSON *daemons, *v, *x;
 	const char *s;
@@ -635,7 +641,7 @@ int config_from_json(const cJSON *j, struct config **ret, struct error *err)
 	c->daemons = calloc((size_t)n + 1, sizeof(*c->daemons));
 	if (!c->daemons)
 		return -ENOMEM;
-	cJSON_ArrayForEach(x, daemons) {
+	cJSON_ArrayForEach (x, daemons) {
 		char where[48];
 
 		snprintf(where, sizeof(where), "daemons[%zu]: ", c->n_daemons);

@@ -51,10 +51,12 @@ static size_t closing_brace(const char *in, size_t from, size_t size)
 	return size;
 }
 
-static int expand_range(struct expansion *x, const char *in, size_t from, size_t to, unsigned depth, struct text *out);
+static int expand_range(
+    struct expansion *x, const char *in, size_t from, size_t to, unsigned depth, struct text *out);
 
 /* "${...}" from @at to the brace at @end. */
-static int expand_variable(struct expansion *x, const char *in, size_t at, size_t end, unsigned depth, struct text *out)
+static int expand_variable(
+    struct expansion *x, const char *in, size_t at, size_t end, unsigned depth, struct text *out)
 {
 	char name[NAME_BYTES], hint[NAME_BYTES + 80];
 	size_t n = 0, from = at + 2, operator;
@@ -63,34 +65,37 @@ static int expand_variable(struct expansion *x, const char *in, size_t at, size_
 	while (from + n < end && (isalnum((unsigned char)in[from + n]) || in[from + n] == '_'))
 		n++;
 	if (!n || n >= sizeof(name) || isdigit((unsigned char)in[from]))
-		return wrong(x, at, end + 1 - at, "Write $$ for a plain '$'.", "no name of a variable follows '${'");
+		return wrong(
+		    x, at, end + 1 - at, "Write $$ for a plain '$'.", "no name of a variable follows '${'");
 	memcpy(name, in + from, n);
 	name[n] = '\0';
-	operator = from + n;
+	operator= from + n;
 	if (operator < end && (end - operator < 2 || in[operator] != ':' || !strchr("-?", in[operator + 1])))
 		return wrong(x, at, end + 1 - at, "There are ${VAR}, ${VAR:-otherwise} and ${VAR:?message}.",
 		    "'${%s' is followed by something unknown", name);
 	value = x->lookup ? x->lookup(x->userdata, name) : NULL;
 	x->used_variable = true;
-	if (value && (*value || operator == end)) {
+	if (value && (*value || operator== end)) {
 		size_t size = strlen(value);
 
 		if (utf8_valid_prefix(value, size) != size)
-			return wrong(x, at, end + 1 - at, "", "the value of variable '%s' is not UTF-8", name);
+			return wrong(
+			    x, at, end + 1 - at, "", "the value of variable '%s' is not UTF-8", name);
 		text_add_bytes(out, value, size);
 		return 0;
 	}
-	if (operator == end) {
+	if (operator== end) {
 		snprintf(hint, sizeof(hint), "Set it, or give a value with ${%.100s:-value}.", name);
 		return wrong(x, at, end + 1 - at, hint, "variable '%s' is not set", name);
 	}
 	if (in[operator + 1] == '-')
-		return expand_range(x, in, operator + 2, end, depth + 1, out);
+		return expand_range(x, in, operator+ 2, end, depth + 1, out);
 	return wrong(x, at, end + 1 - at, "", "variable '%s' is %s: %.*s", name, value ? "empty" : "not set",
-	    (int)(end - operator - 2 > 200 ? 200 : end - operator - 2), in + operator + 2);
+	    (int)(end - operator- 2> 200 ? 200 : end - operator- 2), in + operator+ 2);
 }
 
-static int expand_range(struct expansion *x, const char *in, size_t from, size_t to, unsigned depth, struct text *out)
+static int expand_range(
+    struct expansion *x, const char *in, size_t from, size_t to, unsigned depth, struct text *out)
 {
 	char number[16];
 	size_t i = from;
@@ -143,7 +148,8 @@ static int expand_range(struct expansion *x, const char *in, size_t from, size_t
 		i = end + 1;
 	}
 	if (out->size > EXPAND_MAX_BYTES)
-		return wrong(x, from, to - from, "", "the text is longer than %d KiB", EXPAND_MAX_BYTES / 1024);
+		return wrong(
+		    x, from, to - from, "", "the text is longer than %d KiB", EXPAND_MAX_BYTES / 1024);
 	return 0;
 }
 
@@ -163,8 +169,8 @@ void words_free(struct word_list *w)
 
 static bool is_operator(const char *p, size_t n)
 {
-	static const char *const operators[] = { "|", "||", "&", "&&", ";", "<", ">", ">>", "<<", "2>&1", "&>", "2>", "1>",
-		"2>>", ">&2", "|&" };
+	static const char *const operators[] = { "|", "||", "&", "&&", ";", "<", ">", ">>", "<<", "2>&1",
+		"&>", "2>", "1>", "2>>", ">&2", "|&" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(operators); i++)
 		if (strlen(operators[i]) == n && !memcmp(operators[i], p, n))
@@ -208,7 +214,7 @@ int words_split(const char *in, struct word_list *ret, size_t *ret_at)
 					goto open_quote;
 				i++;
 				continue;
-			open_quote:
+open_quote:
 				*ret_at = open;
 				words_free(&w);
 				return 1;
@@ -220,7 +226,8 @@ int words_split(const char *in, struct word_list *ret, size_t *ret_at)
 						if (in[i] == '\n')
 							continue;
 						if (in[i] == '$')
-							text_add(&t, "$"); /* "$$": a plain one when it is expanded */
+							text_add(&t,
+							    "$"); /* "$$": a plain one when it is expanded */
 					}
 					text_add_bytes(&t, in + i, 1);
 				}
@@ -253,7 +260,8 @@ int words_split(const char *in, struct word_list *ret, size_t *ret_at)
 			}
 			w.items = p;
 		}
-		w.items[w.n++] = (struct word_piece){ from, i - from, word, !quoted && is_operator(in + from, i - from) };
+		w.items[w.n++] =
+		    (struct word_piece){ from, i - from, word, !quoted && is_operator(in + from, i - from) };
 	}
 	*ret = w;
 	return 0;
@@ -306,8 +314,9 @@ int env_file_parse(const char *data, size_t size, env_line_fn on_line, env_wrong
 		i++;
 		if (strlen(key) != n || !env_name_ok(key)) {
 			bad = n && (key[n - 1] == ' ' || key[n - 1] == '\t')
-			    ? "a blank stands before the '='"
-			    : "what stands before the '=' is no name of a variable (letters, digits and '_')";
+				  ? "a blank stands before the '='"
+				  : "what stands before the '=' is no name of a variable (letters, digits "
+				    "and '_')";
 		}
 		text_add_bytes(&value, "", 0);
 		quote = i < size ? data[i] : '\0';
@@ -315,7 +324,8 @@ int env_file_parse(const char *data, size_t size, env_line_fn on_line, env_wrong
 			for (i++; i < size && data[i] != quote; i++) {
 				char c = data[i];
 
-				if (c == '\\' && quote == '"' && i + 1 < size && strchr("nt\"\\$`", data[i + 1])) {
+				if (c == '\\' && quote == '"' && i + 1 < size &&
+				    strchr("nt\"\\$`", data[i + 1])) {
 					c = data[++i];
 					c = c == 'n' ? '\n' : c == 't' ? '\t' : c;
 				} else if (c == '\n')
@@ -334,7 +344,7 @@ int env_file_parse(const char *data, size_t size, env_line_fn on_line, env_wrong
 		} else {
 			from = i;
 			while (i < size && data[i] != '\n' &&
-			    !(data[i] == '#' && (i == from || data[i - 1] == ' ' || data[i - 1] == '\t')))
+			       !(data[i] == '#' && (i == from || data[i - 1] == ' ' || data[i - 1] == '\t')))
 				i++;
 			n = i;
 			while (n > from && (data[n - 1] == ' ' || data[n - 1] == '\t' || data[n - 1] == '\r'))
@@ -356,7 +366,7 @@ int env_file_parse(const char *data, size_t size, env_line_fn on_line, env_wrong
 			if (r)
 				return r;
 		}
-	next_line:
+next_line:
 		while (i < size && data[i] != '\n')
 			i++;
 		if (i < size) {

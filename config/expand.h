@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Texts of the file: variables, the instance number, words as a shell splits them, files of KEY=VALUE lines. */
+/* Texts of the file: variables, the instance number, words as a shell splits them, files of KEY=VALUE lines.
+ */
 #pragma once
 
 #include "base/text.h"
@@ -58,9 +59,10 @@ typedef void (*env_wrong_fn)(void *userdata, unsigned line, const char *what);
  * @on_line:   for each variable, in order; a result other than 0 ends the reading and is handed on
  * @on_wrong:  for each line that is none, with a text that repeats nothing of the line
  *
- * Blank lines and lines beginning with # are passed over; `export ` may stand before the key; blanks around '=' are
- * not allowed; a value in single quotes is as it stands, in double quotes \n \t \" \\ \$ are escapes, without quotes
- * it ends before blanks and " #". Nothing is replaced in it. A value in quotes may run over several lines.
+ * Blank lines and lines beginning with # are passed over; `export ` may stand before the key; blanks around
+ * '=' are not allowed; a value in single quotes is as it stands, in double quotes \n \t \" \\ \$ are escapes,
+ * without quotes it ends before blanks and " #". Nothing is replaced in it. A value in quotes may run over
+ * several lines.
  *
  * Return:  0, -ENOMEM, or what @on_line returned
  */

@@ -2,12 +2,13 @@
 /*
  * From files to a configuration.
  *
- * Everything is read first (the main file, its env files, what it includes). Then each layer (defaults, templates,
- * daemons) is checked by itself, so that a mistake is told once, where it is written. Then every daemon is put together:
- * built-in defaults, `defaults`, its templates from the root down, its own keys, each layer laid over what is there.
- * That second walk is silent about what the first has told.
+ * Everything is read first (the main file, its env files, what it includes). Then each layer (defaults,
+ * templates, daemons) is checked by itself, so that a mistake is told once, where it is written. Then every
+ * daemon is put together: built-in defaults, `defaults`, its templates from the root down, its own keys, each
+ * layer laid over what is there. That second walk is silent about what the first has told.
  *
- * Aliases let a small file stand for a huge one, since libyaml shares the nodes: all walking is counted and bounded.
+ * Aliases let a small file stand for a huge one, since libyaml shares the nodes: all walking is counted and
+ * bounded.
  */
 #include "config/load.h"
 
@@ -41,7 +42,8 @@ enum {
 struct var_list {
 	char **items; /* "KEY=VALUE", NULL-terminated once there is one */
 	size_t n, room;
-	uint32_t *slots; /* 2 * room of them, a power of two: 1 + position in items by hash of the key; 0: free */
+	uint32_t
+	    *slots; /* 2 * room of them, a power of two: 1 + position in items by hash of the key; 0: free */
 };
 
 struct env_file {
@@ -145,7 +147,8 @@ static uint32_t *vars_slot(const struct var_list *v, const char *name, size_t si
 {
 	size_t mask = v->room * 2 - 1, i = XXH3_64bits(name, size) & mask;
 
-	while (v->slots[i] && (strncmp(v->items[v->slots[i] - 1], name, size) || v->items[v->slots[i] - 1][size] != '='))
+	while (v->slots[i] &&
+	       (strncmp(v->items[v->slots[i] - 1], name, size) || v->items[v->slots[i] - 1][size] != '='))
 		i = (i + 1) & mask;
 	return &v->slots[i];
 }
@@ -212,10 +215,11 @@ static int vars_lay(struct var_list *v, const struct var_list *from)
 	return 0;
 }
 
-static void tell(const struct walk *w, const yaml_node_t *at, const char *code, const char *hint, const char *fmt, ...)
-    __attribute__((format(printf, 5, 6)));
+static void tell(const struct walk *w, const yaml_node_t *at, const char *code, const char *hint,
+    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 
-static void tell(const struct walk *w, const yaml_node_t *at, const char *code, const char *hint, const char *fmt, ...)
+static void tell(
+    const struct walk *w, const yaml_node_t *at, const char *code, const char *hint, const char *fmt, ...)
 {
 	struct note n = { .at = source_span(w->s, at), .code = code, .hint = hint };
 	va_list ap;
@@ -225,11 +229,13 @@ static void tell(const struct walk *w, const yaml_node_t *at, const char *code, 
 	va_end(ap);
 }
 
-/* Of the line, nothing behind the place is shown: what stands there may be a variable that slipped out of its map. */
-static void tell_cut(const struct walk *w, const yaml_node_t *at, const char *code, const char *hint, const char *fmt, ...)
-    __attribute__((format(printf, 5, 6)));
+/* Of the line, nothing behind the place is shown: what stands there may be a variable that slipped out of its
+ * map. */
+static void tell_cut(const struct walk *w, const yaml_node_t *at, const char *code, const char *hint,
+    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 
-static void tell_cut(const struct walk *w, const yaml_node_t *at, const char *code, const char *hint, const char *fmt, ...)
+static void tell_cut(
+    const struct walk *w, const yaml_node_t *at, const char *code, const char *hint, const char *fmt, ...)
 {
 	struct note n = { .at = source_span(w->s, at), .code = code, .hint = hint, .cut = true };
 	va_list ap;
@@ -239,10 +245,11 @@ static void tell_cut(const struct walk *w, const yaml_node_t *at, const char *co
 	va_end(ap);
 }
 
-static void warn(const struct walk *w, const yaml_node_t *at, const char *code, const char *hint, const char *fmt, ...)
-    __attribute__((format(printf, 5, 6)));
+static void warn(const struct walk *w, const yaml_node_t *at, const char *code, const char *hint,
+    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 
-static void warn(const struct walk *w, const yaml_node_t *at, const char *code, const char *hint, const char *fmt, ...)
+static void warn(
+    const struct walk *w, const yaml_node_t *at, const char *code, const char *hint, const char *fmt, ...)
 {
 	struct note n = { .at = source_span(w->s, at), .code = code, .hint = hint, .warning = true };
 	va_list ap;
@@ -264,7 +271,8 @@ static bool step(const struct walk *w, const yaml_node_t *at, size_t n)
 		return true;
 	l->stop = true;
 	l->f.quiet = false;
-	tell(w, at, "too-large", NULL, "written out, the aliases, templates and instances of this configuration are too much");
+	tell(w, at, "too-large", NULL,
+	    "written out, the aliases, templates and instances of this configuration are too much");
 	return false;
 }
 
@@ -281,7 +289,8 @@ static const char *subject(const struct walk *w, const char *path, char *buf, si
 /* What the file says, short enough for a message. */
 static const char *quote(const yaml_node_t *n, char *buf, size_t size)
 {
-	size_t keep = utf8_valid_prefix(n->data.scalar.value, n->data.scalar.length > 60 ? 60 : n->data.scalar.length);
+	size_t keep =
+	    utf8_valid_prefix(n->data.scalar.value, n->data.scalar.length > 60 ? 60 : n->data.scalar.length);
 
 	snprintf(buf, size, "'%.*s%s'", (int)keep, (const char *)n->data.scalar.value,
 	    keep < n->data.scalar.length ? "..." : "");
@@ -306,7 +315,9 @@ static bool is_nothing(const yaml_node_t *n)
 /* "not a list", for a value that should be something else. */
 static const char *instead(const yaml_node_t *n)
 {
-	return n->type == YAML_SEQUENCE_NODE ? "a list" : n->type == YAML_MAPPING_NODE ? "a map" : "a single value";
+	return n->type == YAML_SEQUENCE_NODE  ? "a list"
+	       : n->type == YAML_MAPPING_NODE ? "a map"
+					      : "a single value";
 }
 
 /* A custom tag means nothing to us. */
@@ -330,7 +341,8 @@ static void tell_type(const struct walk *w, const yaml_node_t *n, const char *na
 	if (is_nothing(n)) {
 		bool word = n->data.scalar.length > 0;
 
-		tell(w, n, "type", word ? "Put it in quotes if it is a text." : "Give it one, or leave the key out.",
+		tell(w, n, "type",
+		    word ? "Put it in quotes if it is a text." : "Give it one, or leave the key out.",
 		    word ? "%s is '%s', which is nothing in YAML" : "%s has no value%s", name,
 		    word ? (const char *)n->data.scalar.value : "");
 	} else
@@ -350,7 +362,8 @@ static const char *lookup(void *userdata, const char *name)
 }
 
 /* Expands a part of a scalar. @ret is the caller's. Return: whether it did; if not, it was told */
-static bool expand_part(const struct walk *w, const yaml_node_t *n, const char *in, char **ret, bool *variable)
+static bool expand_part(
+    const struct walk *w, const yaml_node_t *n, const char *in, char **ret, bool *variable)
 {
 	struct expansion x = { .lookup = lookup, .userdata = w->l, .instance = w->instance };
 	_cleanup_text_ struct text out = { 0 };
@@ -374,9 +387,10 @@ static bool expand_part(const struct walk *w, const yaml_node_t *n, const char *
 	return true;
 }
 
-/* The scalar @n with its variables replaced. @name: for messages. Return: whether there is one; if not, it was told */
-static bool get_text(const struct walk *w, const yaml_node_t *n, const char *name, const char *expects, char **ret,
-    bool *variable)
+/* The scalar @n with its variables replaced. @name: for messages. Return: whether there is one; if not, it
+ * was told */
+static bool get_text(const struct walk *w, const yaml_node_t *n, const char *name, const char *expects,
+    char **ret, bool *variable)
 {
 	if (!step(w, n, 1))
 		return false;
@@ -433,8 +447,8 @@ static int by_position(const void *a, const void *b)
 	const struct pair *x = a, *y = b;
 
 	return x->key->start_mark.index < y->key->start_mark.index
-	    ? -1
-	    : x->key->start_mark.index > y->key->start_mark.index;
+		   ? -1
+		   : x->key->start_mark.index > y->key->start_mark.index;
 }
 
 static void pairs_free(struct pair_list *p)
@@ -443,19 +457,22 @@ static void pairs_free(struct pair_list *p)
 	*p = (struct pair_list){ 0 };
 }
 
-static bool pairs_add(const struct walk *w, struct pair_list *list, const yaml_node_t *map, unsigned depth, bool own);
+static bool pairs_add(
+    const struct walk *w, struct pair_list *list, const yaml_node_t *map, unsigned depth, bool own);
 
 /* What `<<` stands for: a map, or a list of maps. */
 static bool pairs_merge(const struct walk *w, struct pair_list *list, const yaml_node_t *n, unsigned depth)
 {
 	if (depth > MERGE_DEPTH_MAX) {
-		tell(w, n, "merge", NULL, "merge keys are nested more than %d deep, or without end", MERGE_DEPTH_MAX);
+		tell(w, n, "merge", NULL, "merge keys are nested more than %d deep, or without end",
+		    MERGE_DEPTH_MAX);
 		return true;
 	}
 	if (n->type == YAML_MAPPING_NODE)
 		return pairs_add(w, list, n, depth, false);
 	if (n->type == YAML_SEQUENCE_NODE) {
-		for (yaml_node_item_t *i = n->data.sequence.items.start; i < n->data.sequence.items.top; i++) {
+		for (yaml_node_item_t *i = n->data.sequence.items.start; i < n->data.sequence.items.top;
+		     i++) {
 			const yaml_node_t *item = source_node(w->s, *i);
 
 			if (!item || item->type != YAML_MAPPING_NODE)
@@ -479,7 +496,8 @@ static bool has_name(const struct pair_list *list, size_t n, const char *name)
 	return false;
 }
 
-static bool pairs_add(const struct walk *w, struct pair_list *list, const yaml_node_t *map, unsigned depth, bool own)
+static bool pairs_add(
+    const struct walk *w, struct pair_list *list, const yaml_node_t *map, unsigned depth, bool own)
 {
 	size_t n = (size_t)(map->data.mapping.pairs.top - map->data.mapping.pairs.start), before = list->n;
 	struct pair *p;
@@ -504,12 +522,14 @@ static bool pairs_add(const struct walk *w, struct pair_list *list, const yaml_n
 		}
 		name = (const char *)key->data.scalar.value;
 		if (strlen(name) != key->data.scalar.length || !*name) {
-			tell(w, key, "type", NULL, "a key must not %s", *name ? "hold a NUL byte" : "be empty");
+			tell(w, key, "type", NULL, "a key must not %s",
+			    *name ? "hold a NUL byte" : "be empty");
 			continue;
 		}
 		if (!strcmp(name, "<<") && !is_quoted(key))
 			continue;
-		/* the first to say a name wins: the map itself before what is merged, the first merged before the next */
+		/* the first to say a name wins: the map itself before what is merged, the first merged before
+		 * the next */
 		if (!own) {
 			if (!step(w, map, before / 16 + 1))
 				return false;
@@ -524,8 +544,9 @@ static bool pairs_add(const struct walk *w, struct pair_list *list, const yaml_n
 		qsort(list->items, list->n, sizeof(*p), by_name);
 		for (size_t i = 0; i < list->n; i++) {
 			if (kept && !strcmp(list->items[kept - 1].name, list->items[i].name)) {
-				tell(w, list->items[i].key, "duplicate-key", NULL, "key '%.80s' is given twice; first in line %u",
-				    list->items[i].name, source_span(w->s, list->items[kept - 1].key).line);
+				tell(w, list->items[i].key, "duplicate-key", NULL,
+				    "key '%.80s' is given twice; first in line %u", list->items[i].name,
+				    source_span(w->s, list->items[kept - 1].key).line);
 				continue;
 			}
 			list->items[kept++] = list->items[i];
@@ -537,15 +558,16 @@ static bool pairs_add(const struct walk *w, struct pair_list *list, const yaml_n
 		const yaml_node_t *key = source_node(w->s, i->key), *value = source_node(w->s, i->value);
 
 		if (key && value && key->type == YAML_SCALAR_NODE && !is_quoted(key) &&
-		    !strcmp((const char *)key->data.scalar.value, "<<") && !pairs_merge(w, list, value, depth + 1))
+		    !strcmp((const char *)key->data.scalar.value, "<<") &&
+		    !pairs_merge(w, list, value, depth + 1))
 			return false;
 	}
 	return true;
 }
 
 /* The keys and values of a map, merge keys worked in. Return: whether @n is a map; if not, it was told */
-static bool get_pairs(const struct walk *w, const yaml_node_t *n, const char *name, const char *expects,
-    struct pair_list *ret)
+static bool get_pairs(
+    const struct walk *w, const yaml_node_t *n, const char *name, const char *expects, struct pair_list *ret)
 {
 	struct pair_list list = { 0 };
 
@@ -587,7 +609,8 @@ static void tell_unknown(const struct walk *w, const struct key *keys, const str
 	else if (w->owner && schema_find(keys_file, p->name))
 		snprintf(hint, sizeof(hint), "It belongs at the top level; check the indentation.");
 	else if (!w->owner && !path && schema_find(keys_daemon, p->name))
-		snprintf(hint, sizeof(hint), "It belongs in a daemon or in 'defaults'; check the indentation.");
+		snprintf(
+		    hint, sizeof(hint), "It belongs in a daemon or in 'defaults'; check the indentation.");
 	else if (w->owner && !path && !strcmp(p->name, "user"))
 		snprintf(hint, sizeof(hint), "Every daemon runs as the user who runs supervise.");
 	else {
@@ -606,8 +629,8 @@ static void tell_unknown(const struct walk *w, const struct key *keys, const str
 
 static void walk_key(const struct walk *w, const struct key *k, yaml_node_t *n, void *base, const char *path);
 
-static void walk_map(const struct walk *w, const struct key *keys, const yaml_node_t *n, void *base, const char *path,
-    const char *name, const char *expects)
+static void walk_map(const struct walk *w, const struct key *keys, const yaml_node_t *n, void *base,
+    const char *path, const char *name, const char *expects)
 {
 	struct pair_list pairs;
 
@@ -618,25 +641,26 @@ static void walk_map(const struct walk *w, const struct key *keys, const yaml_no
 		const struct key *k = schema_find(keys, p->name);
 		char deeper[128], buf[256];
 
-		snprintf(deeper, sizeof(deeper), "%s%s%s", path ? path : "", path ? "." : "", k ? k->name : "");
+		snprintf(
+		    deeper, sizeof(deeper), "%s%s%s", path ? path : "", path ? "." : "", k ? k->name : "");
 		if (!k)
 			tell_unknown(w, keys, p, path);
 		else if (k->flags & KEY_LATER) {
 			if (!strcmp(k->name, "url"))
 				source_hide(w->s, p->value); /* it often holds a password */
-			tell(w, p->key, "not-supported-yet", "Leave it out for now.", "%s is not supported yet",
-			    subject(w, deeper, buf, sizeof(buf)));
+			tell(w, p->key, "not-supported-yet", "Leave it out for now.",
+			    "%s is not supported yet", subject(w, deeper, buf, sizeof(buf)));
 		} else if (w->defaults && (k->flags & KEY_NO_DEFAULT))
-			tell(w, p->key, "place", "It belongs in a daemon or a template.", "'%s' means nothing in 'defaults'",
-			    k->name);
+			tell(w, p->key, "place", "It belongs in a daemon or a template.",
+			    "'%s' means nothing in 'defaults'", k->name);
 		else
 			walk_key(w, k, p->value, base, deeper);
 	}
 	pairs_free(&pairs);
 }
 
-static void tell_complaint(const struct walk *w, const yaml_node_t *n, const struct complaint *c, const char *name,
-    bool variable)
+static void tell_complaint(
+    const struct walk *w, const yaml_node_t *n, const struct complaint *c, const char *name, bool variable)
 {
 	char buf[96];
 
@@ -649,11 +673,14 @@ static void tell_complaint(const struct walk *w, const yaml_node_t *n, const str
 }
 
 /* A list of single values, or one of them. */
-static void walk_set(const struct walk *w, const struct key *k, const yaml_node_t *n, void *field, const char *name)
+static void walk_set(
+    const struct walk *w, const struct key *k, const yaml_node_t *n, void *field, const char *name)
 {
 	_Alignas(uint64_t) uint8_t set[32] = { 0 };
 	size_t size = k->slot == SLOT_CODES ? sizeof(set) : sizeof(uint64_t);
-	size_t count = n->type == YAML_SEQUENCE_NODE ? (size_t)(n->data.sequence.items.top - n->data.sequence.items.start) : 1;
+	size_t count = n->type == YAML_SEQUENCE_NODE
+			   ? (size_t)(n->data.sequence.items.top - n->data.sequence.items.start)
+			   : 1;
 	char buf[160];
 	bool ok = true;
 
@@ -684,7 +711,8 @@ static void walk_set(const struct walk *w, const struct key *k, const yaml_node_
 		memcpy(field, set, size);
 }
 
-static bool get_limit(const struct walk *w, const struct key *k, const yaml_node_t *n, const char *name, rlim_t *ret)
+static bool get_limit(
+    const struct walk *w, const struct key *k, const yaml_node_t *n, const char *name, rlim_t *ret)
 {
 	_cleanup_(freep) char *text = NULL;
 	bool variable = false;
@@ -699,8 +727,8 @@ static bool get_limit(const struct walk *w, const struct key *k, const yaml_node
 	return false;
 }
 
-static void walk_limit(const struct walk *w, const struct key *k, const yaml_node_t *n, struct daemon_config *d,
-    const char *name)
+static void walk_limit(const struct walk *w, const struct key *k, const yaml_node_t *n,
+    struct daemon_config *d, const char *name)
 {
 	struct limit_config x = { .resource = (int)k->min }, *p;
 
@@ -804,7 +832,8 @@ static int on_env_line(void *userdata, const char *key, const char *value)
 	struct env_file *e = userdata;
 
 	if (e->vars.n >= ENVIRONMENT_MAX) {
-		findings_add_file(&e->loader->f, e->shown, e->order, 0, "too-large", "more than %d variables", ENVIRONMENT_MAX);
+		findings_add_file(&e->loader->f, e->shown, e->order, 0, "too-large", "more than %d variables",
+		    ENVIRONMENT_MAX);
 		return 1;
 	}
 	return vars_set(&e->vars, key, strlen(key), value);
@@ -857,7 +886,10 @@ static int read_regular(struct loader *l, const char *path, char **ret, size_t *
 
 static const char *why_not(int r)
 {
-	return r == -EILSEQ ? "its path is not UTF-8" : r == -ENOTSUP ? "it is no regular file" : r == -EFBIG ? "it is larger than 4 MiB" : strerror(-r);
+	return r == -EILSEQ    ? "its path is not UTF-8"
+	       : r == -ENOTSUP ? "it is no regular file"
+	       : r == -EFBIG   ? "it is larger than 4 MiB"
+			       : strerror(-r);
 }
 
 /* About an env file, also while the layers are laid over each other: only then it is looked for. */
@@ -867,15 +899,16 @@ static void tell_env_file(const struct walk *w, const yaml_node_t *n, const char
 
 	w->l->f.quiet = false;
 	if (r == -ENOENT)
-		tell(w, n, "file", "If it may be missing, write {path: ..., optional: true}.", "env file %s does not exist",
-		    shown);
+		tell(w, n, "file", "If it may be missing, write {path: ..., optional: true}.",
+		    "env file %s does not exist", shown);
 	else
 		tell(w, n, "file", NULL, "cannot read env file %s: %s", shown, why_not(r));
 	w->l->f.quiet = quiet;
 }
 
 /* The file, from the cache or read now. NULL: it cannot be read, which is told, or is missing and may be */
-static struct env_file *get_env_file(const struct walk *w, const yaml_node_t *n, char *path_taken, bool optional)
+static struct env_file *get_env_file(
+    const struct walk *w, const yaml_node_t *n, char *path_taken, bool optional)
 {
 	_cleanup_(freep) char *path = path_taken;
 	struct loader *l = w->l;
@@ -946,7 +979,8 @@ static void walk_env_file(const struct walk *w, const yaml_node_t *n, struct var
 				at = p->value;
 				ok = get_text(w, p->value, name, "a path", &text, NULL) && ok;
 			} else if (!strcmp(p->name, "optional"))
-				walk_key(w, schema_find(keys_env_file, "optional"), p->value, &optional, name);
+				walk_key(
+				    w, schema_find(keys_env_file, "optional"), p->value, &optional, name);
 			else {
 				tell_unknown(w, keys_env_file, p, "env_file");
 				ok = false;
@@ -981,7 +1015,8 @@ static void walk_env_files(const struct walk *w, const yaml_node_t *n, struct va
 		walk_env_file(w, n, ret, name);
 		return;
 	}
-	for (yaml_node_item_t *i = n->data.sequence.items.start; i < n->data.sequence.items.top && !w->l->stop; i++)
+	for (yaml_node_item_t *i = n->data.sequence.items.start;
+	     i < n->data.sequence.items.top && !w->l->stop; i++)
 		if (step(w, n, 1))
 			walk_env_file(w, source_node(w->s, *i), ret, name);
 }
@@ -1013,14 +1048,16 @@ static void make_command(const struct walk *w, const yaml_node_t *node, bool she
 
 	if (node->type == YAML_SEQUENCE_NODE) {
 		if (shell) {
-			tell(w, node, "type", "Write the command as one text.", "with 'shell: true', %s expects a text, not a list",
-			    name);
+			tell(w, node, "type", "Write the command as one text.",
+			    "with 'shell: true', %s expects a text, not a list", name);
 			return;
 		}
-		for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++) {
+		for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top;
+		     i++) {
 			char *word;
 
-			if (!get_text(w, source_node(w->s, *i), name, "words", &word, NULL) || !add_word(w, d, &n, word))
+			if (!get_text(w, source_node(w->s, *i), name, "words", &word, NULL) ||
+			    !add_word(w, d, &n, word))
 				return;
 		}
 	} else {
@@ -1040,14 +1077,19 @@ static void make_command(const struct walk *w, const yaml_node_t *node, bool she
 		if (r < 0)
 			w->l->failed = true;
 		else if (r > 0)
-			tell(w, node, "value", NULL, "the quote or backslash at character %zu of the command is never closed", open + 1);
+			tell(w, node, "value", NULL,
+			    "the quote or backslash at character %zu of the command is never closed",
+			    open + 1);
 		for (size_t i = 0; i < words.n; i++) {
 			char *word;
 
 			if (words.items[i].operator)
-				warn(w, node, "shell-syntax", "Add 'shell: true', or quote it if the program wants it.",
-				    "no shell runs this command: '%.10s' is given to the program as a word", words.items[i].text);
-			if (!expand_part(w, node, words.items[i].text, &word, NULL) || !add_word(w, d, &n, word))
+				warn(w, node, "shell-syntax",
+				    "Add 'shell: true', or quote it if the program wants it.",
+				    "no shell runs this command: '%.10s' is given to the program as a word",
+				    words.items[i].text);
+			if (!expand_part(w, node, words.items[i].text, &word, NULL) ||
+			    !add_word(w, d, &n, word))
 				break;
 		}
 		words_free(&words);
@@ -1075,7 +1117,8 @@ static void walk_key(const struct walk *w, const struct key *k, yaml_node_t *n, 
 		return;
 	switch (k->slot) {
 	case SLOT_MAP:
-		if (n->type != YAML_MAPPING_NODE && k->short_form && n->type == YAML_SCALAR_NODE && !is_nothing(n)) {
+		if (n->type != YAML_MAPPING_NODE && k->short_form && n->type == YAML_SCALAR_NODE &&
+		    !is_nothing(n)) {
 			/* the short form stands for the whole map: nothing of an earlier layer is left */
 			if (schema_set_defaults(k->keys, base) < 0)
 				w->l->failed = true;
@@ -1086,8 +1129,8 @@ static void walk_key(const struct walk *w, const struct key *k, yaml_node_t *n, 
 
 			for (const struct key *m = k->keys; m->name && i < 4; m++)
 				if (!(m->flags & KEY_LATER))
-					used += (size_t)snprintf(hint + used, sizeof(hint) - used, "%s%s", i++ ? ", " : "Its keys are ",
-					    m->name);
+					used += (size_t)snprintf(hint + used, sizeof(hint) - used, "%s%s",
+					    i++ ? ", " : "Its keys are ", m->name);
 			snprintf(hint + used, sizeof(hint) - used, "%s", i == 4 ? " and so on." : ".");
 			tell(w, n, "type", hint, "%s expects a map, not %s", name, instead(n));
 		} else
@@ -1121,8 +1164,10 @@ static void walk_key(const struct walk *w, const struct key *k, yaml_node_t *n, 
 	}
 	if (!get_text(w, n, name, slot_expects(k, buf, sizeof(buf)), &text, &variable))
 		return;
-	if (k->slot == SLOT_BOOL && is_quoted(n) && !variable && (!strcmp(text, "true") || !strcmp(text, "false"))) {
-		tell(w, n, "value", "Leave the quotes out.", "%s expects true or false, not a text in quotes", name);
+	if (k->slot == SLOT_BOOL && is_quoted(n) && !variable &&
+	    (!strcmp(text, "true") || !strcmp(text, "false"))) {
+		tell(w, n, "value", "Leave the quotes out.", "%s expects true or false, not a text in quotes",
+		    name);
 		return;
 	}
 	if (k->slot == SLOT_PATH) {
@@ -1156,8 +1201,8 @@ static struct entry *entry_find(struct entry_list *list, const char *name)
 	return NULL;
 }
 
-static void register_entries(const struct walk *w, struct entry_list *list, const yaml_node_t *n, const char *what,
-    const char *key)
+static void register_entries(
+    const struct walk *w, struct entry_list *list, const yaml_node_t *n, const char *what, const char *key)
 {
 	struct pair_list pairs;
 	size_t before = list->n;
@@ -1182,17 +1227,20 @@ static void register_entries(const struct walk *w, struct entry_list *list, cons
 			if (!strcmp(list->items[j].name, p->name))
 				e = &list->items[j];
 		if (!config_name_ok(p->name)) {
-			tell_cut(w, p->key, "name", "Use lower-case letters, digits, '_', '.' and '-', at most 63, a letter or digit first.",
+			tell_cut(w, p->key, "name",
+			    "Use lower-case letters, digits, '_', '.' and '-', at most 63, a letter or digit "
+			    "first.",
 			    "'%.80s' is no usable name for a %s", p->name, what);
 			continue;
 		}
 		if (list == &w->l->daemons && !strcmp(p->name, "all")) {
-			tell(w, p->key, "name", NULL, "a daemon cannot be called 'all': that word means every daemon");
+			tell(w, p->key, "name", NULL,
+			    "a daemon cannot be called 'all': that word means every daemon");
 			continue;
 		}
 		if (e) {
-			tell(w, p->key, "duplicate-key", NULL, "%s '%s' is defined in %s:%u already", what, p->name, e->source->shown,
-			    source_span(e->source, e->key).line);
+			tell(w, p->key, "duplicate-key", NULL, "%s '%s' is defined in %s:%u already", what,
+			    p->name, e->source->shown, source_span(e->source, e->key).line);
 			continue;
 		}
 		if (p->value->type != YAML_MAPPING_NODE) {
@@ -1202,14 +1250,17 @@ static void register_entries(const struct walk *w, struct entry_list *list, cons
 			if (is_nothing(p->value))
 				tell(w, p->key, "type", NULL, "%s has no keys", owner);
 			else
-				tell_cut(w, p->key, "type", NULL, "%s expects a map, not %s", owner, instead(p->value));
+				tell_cut(w, p->key, "type", NULL, "%s expects a map, not %s", owner,
+				    instead(p->value));
 			continue;
 		}
 		if (list->n >= DAEMONS_MAX) {
 			tell(w, p->key, "too-large", NULL, "more than %d of them", DAEMONS_MAX);
 			break;
 		}
-		list->items[list->n] = (struct entry){ .name = strdup(p->name), .source = w->s, .key = p->key, .value = p->value };
+		list->items[list->n] = (struct entry){
+			.name = strdup(p->name), .source = w->s, .key = p->key, .value = p->value
+		};
 		if (!list->items[list->n].name)
 			w->l->failed = true;
 		else
@@ -1274,19 +1325,21 @@ static void include_file(const struct walk *w, const yaml_node_t *n, const char 
 		const struct origin *x = origin_of(l, up);
 
 		if (x->dev == o.dev && x->ino == o.ino) {
-			tell(w, n, "cycle", NULL, up == w->s ? "%s includes itself" : "%s includes itself by way of %s", up->shown,
+			tell(w, n, "cycle", NULL,
+			    up == w->s ? "%s includes itself" : "%s includes itself by way of %s", up->shown,
 			    w->s->shown);
 			return;
 		}
 	}
 	for (size_t i = 0; i < l->n_sources; i++)
 		if (l->origins[i].dev == o.dev && l->origins[i].ino == o.ino) {
-			tell(w, n, "duplicate-file", NULL, "%s was included already, by %s:%u", shown, l->origins[i].by->shown,
-			    l->origins[i].at.line);
+			tell(w, n, "duplicate-file", NULL, "%s was included already, by %s:%u", shown,
+			    l->origins[i].by->shown, l->origins[i].at.line);
 			return;
 		}
 	if (depth >= INCLUDE_DEPTH_MAX || l->n_sources >= FILES_MAX) {
-		tell(w, n, "too-large", NULL, depth >= INCLUDE_DEPTH_MAX ? "includes are nested too deep" : "too many files");
+		tell(w, n, "too-large", NULL,
+		    depth >= INCLUDE_DEPTH_MAX ? "includes are nested too deep" : "too many files");
 		return;
 	}
 	if (source_new(&s, shown, path, TAKE_PTR(data), size, (unsigned)l->n_sources) < 0) {
@@ -1367,7 +1420,8 @@ static void walk_version(const struct walk *w, const yaml_node_t *n)
 
 	if (!get_text(w, n, "'version'", "the number 1", &text, NULL) || !strcmp(text, "1"))
 		return;
-	tell(w, n, "value", NULL, "'version' is %s, and this program reads version 1", quote(n, buf, sizeof(buf)));
+	tell(w, n, "value", NULL, "'version' is %s, and this program reads version 1",
+	    quote(n, buf, sizeof(buf)));
 }
 
 static void walk_project(const struct walk *w, const yaml_node_t *n)
@@ -1380,7 +1434,8 @@ static void walk_project(const struct walk *w, const yaml_node_t *n)
 		free(w->l->config->name);
 		w->l->config->name = TAKE_PTR(text);
 	} else
-		tell(w, n, "name", "Use lower-case letters, digits, '_', '.' and '-', at most 63, a letter or digit first.",
+		tell(w, n, "name",
+		    "Use lower-case letters, digits, '_', '.' and '-', at most 63, a letter or digit first.",
 		    "'name' is no usable name of a project");
 }
 
@@ -1407,11 +1462,13 @@ static void walk_file(struct loader *l, struct source *s)
 			continue;
 		}
 		if (k->flags & KEY_LATER) {
-			tell(&w, p->key, "not-supported-yet", "Leave it out for now.", "'%s' is not supported yet", k->name);
+			tell(&w, p->key, "not-supported-yet", "Leave it out for now.",
+			    "'%s' is not supported yet", k->name);
 			continue;
 		}
 		if ((k->flags & KEY_MAIN) && !w.main) {
-			tell(&w, p->key, "place", "Move it to the main file.", "'%s' means nothing in an included file", k->name);
+			tell(&w, p->key, "place", "Move it to the main file.",
+			    "'%s' means nothing in an included file", k->name);
 			continue;
 		}
 		switch (k->slot) {
@@ -1448,7 +1505,8 @@ static void walk_file(struct loader *l, struct source *s)
 		walk_include(&w, include);
 		return;
 	}
-	for (yaml_node_item_t *i = include->data.sequence.items.start; i < include->data.sequence.items.top && !l->stop; i++)
+	for (yaml_node_item_t *i = include->data.sequence.items.start;
+	     i < include->data.sequence.items.top && !l->stop; i++)
 		walk_include(&w, source_node(s, *i));
 }
 
@@ -1463,7 +1521,9 @@ static void assembly_deinit(struct assembly *a)
 /* Checks a layer by itself. */
 static void check_layer(struct loader *l, struct source *s, yaml_node_t *n, const char *owner, bool defaults)
 {
-	struct walk w = { .l = l, .s = s, .owner = owner, .main = s->order == 0, .defaults = defaults, .instance = -1 };
+	struct walk w = {
+		.l = l, .s = s, .owner = owner, .main = s->order == 0, .defaults = defaults, .instance = -1
+	};
 	struct assembly a = { 0 };
 
 	if (schema_set_defaults(keys_daemon, &a.draft) < 0)
@@ -1492,7 +1552,8 @@ static void check_layer(struct loader *l, struct source *s, yaml_node_t *n, cons
 		}
 		l->f.quiet = false;
 		if (data && memory)
-			tell(&w, memory, "duplicate-key", NULL, "'memory' and 'data' are the same limit; give one of them");
+			tell(&w, memory, "duplicate-key", NULL,
+			    "'memory' and 'data' are the same limit; give one of them");
 	}
 	assembly_deinit(&a);
 }
@@ -1525,7 +1586,8 @@ static bool link_entry(struct loader *l, struct entry *e, bool is_template, unsi
 		e->state = ENTRY_LINKED;
 		return true;
 	}
-	if (!get_text(&w, n, subject(&w, "extends", name, sizeof(name)), "the name of a template", &text, NULL))
+	if (!get_text(
+		&w, n, subject(&w, "extends", name, sizeof(name)), "the name of a template", &text, NULL))
 		return false;
 	parent = entry_find(&l->templates, text);
 	if (!parent) {
@@ -1552,20 +1614,23 @@ static bool link_entry(struct loader *l, struct entry *e, bool is_template, unsi
 	if (is_template) {
 		_cleanup_text_ struct text loop = { 0 };
 
-		/* found by the template that closes the circle; it is opened again then, so no walk up is endless */
+		/* found by the template that closes the circle; it is opened again then, so no walk up is
+		 * endless */
 		text_add(&loop, e->name);
 		for (struct entry *up = parent; up; up = up->parent) {
 			if (loop.size < 400)
 				text_addf(&loop, " -> %s", up->name);
 			if (up == e) {
-				tell(&w, n, "cycle", NULL, "templates extend each other in a circle: %s", loop.data ? loop.data : "");
+				tell(&w, n, "cycle", NULL, "templates extend each other in a circle: %s",
+				    loop.data ? loop.data : "");
 				e->parent = NULL;
 				return false;
 			}
 		}
 	}
 	if (depth >= CHAIN_MAX - 1) {
-		tell(&w, n, "too-large", NULL, "templates extend each other more than %d deep", CHAIN_MAX - 1);
+		tell(
+		    &w, n, "too-large", NULL, "templates extend each other more than %d deep", CHAIN_MAX - 1);
 		return false;
 	}
 	if (parent->state == ENTRY_NEW && !link_entry(l, parent, true, depth + 1))
@@ -1576,14 +1641,16 @@ static bool link_entry(struct loader *l, struct entry *e, bool is_template, unsi
 	return true;
 }
 
-static void lay(struct loader *l, struct source *s, yaml_node_t *n, const char *owner, int instance, struct assembly *a)
+static void lay(
+    struct loader *l, struct source *s, yaml_node_t *n, const char *owner, int instance, struct assembly *a)
 {
 	struct walk w = { .l = l, .s = s, .owner = owner, .main = s->order == 0, .instance = instance };
 
 	walk_map(&w, keys_daemon, n, &a->draft, NULL, owner, "a map");
 }
 
-/* Puts a daemon together and adds it to the configuration. @ret_instances: how many it asks for, 0 when it does not */
+/* Puts a daemon together and adds it to the configuration. @ret_instances: how many it asks for, 0 when it
+ * does not */
 static void assemble(struct loader *l, struct entry *e, int instance, unsigned *ret_instances)
 {
 	struct assembly a = { 0 };
@@ -1698,7 +1765,8 @@ static void make_daemons(struct loader *l)
 			if (l->config->n_daemons >= DAEMONS_MAX) {
 				struct walk w = { .l = l, .s = e->source };
 
-				tell(&w, e->key, "too-large", NULL, "more than %d daemons, instances counted", DAEMONS_MAX);
+				tell(&w, e->key, "too-large", NULL, "more than %d daemons, instances counted",
+				    DAEMONS_MAX);
 				break;
 			}
 			assemble(l, e, (int)k, &count);
@@ -1844,8 +1912,8 @@ static void loader_deinit(struct loader *l)
 }
 
 /* From the bytes of the main file on. @data is taken. */
-static int load(struct loader *l, const char *shown, const char *path, char *data, size_t size, const struct stat *st,
-    struct config **ret, struct config_problems *problems)
+static int load(struct loader *l, const char *shown, const char *path, char *data, size_t size,
+    const struct stat *st, struct config **ret, struct config_problems *problems)
 {
 	struct origin o = { .dev = st->st_dev, .ino = st->st_ino };
 	const char *slash = strrchr(shown, '/');
@@ -1890,8 +1958,8 @@ static int load(struct loader *l, const char *shown, const char *path, char *dat
 	return r;
 }
 
-int config_load_bytes(const char *shown, const char *data, size_t size, char *const *environ_, struct config **ret,
-    struct config_problems *problems)
+int config_load_bytes(const char *shown, const char *data, size_t size, char *const *environ_,
+    struct config **ret, struct config_problems *problems)
 {
 	struct loader l = { .sealed = true, .environ_ = environ_ };
 	struct stat st = { 0 };
@@ -1912,7 +1980,9 @@ int config_load_bytes(const char *shown, const char *data, size_t size, char *co
 int config_absolute_path(const char *path, char **ret)
 {
 	const char *slash = strrchr(path, '/');
-	_cleanup_(freep) char *dir = slash == path ? strdup("/") : slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
+	_cleanup_(freep) char *dir = slash == path ? strdup("/")
+				     : slash       ? strndup(path, (size_t)(slash - path))
+						   : strdup(".");
 	_cleanup_(freep) char *real = NULL;
 
 	if (!dir)

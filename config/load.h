@@ -12,8 +12,8 @@
  *
  * Includes and env files are refused as unreadable; the folder of the file is "/".
  */
-int config_load_bytes(const char *shown, const char *data, size_t size, char *const *environ_, struct config **ret,
-    struct config_problems *problems);
+int config_load_bytes(const char *shown, const char *data, size_t size, char *const *environ_,
+    struct config **ret, struct config_problems *problems);
 
 /* Project and daemon names: [a-z0-9][a-z0-9_.-]{0,62} */
 bool config_name_ok(const char *name);
@@ -30,7 +30,7 @@ char *config_name_from_folder(const char *folder);
 bool daemon_config_on_network(const struct daemon_config *d);
 
 /*
- * The folder of @path with its links resolved, the file name as it is: what "relative to the file" and the name of the
- * folder mean where the file itself is a link. Return: 0, -ENOMEM, or the -errno of realpath(3)
+ * The folder of @path with its links resolved, the file name as it is: what "relative to the file" and the
+ * name of the folder mean where the file itself is a link. Return: 0, -ENOMEM, or the -errno of realpath(3)
  */
 int config_absolute_path(const char *path, char **ret);

@@ -2,8 +2,8 @@
 /*
  * Findings: gathering, ordering, showing.
  *
- * A line of the file is shown only when the source says that it holds no value of an environment (source_line_shown()),
- * and that is asked at the very end, when all of the file has been seen.
+ * A line of the file is shown only when the source says that it holds no value of an environment
+ * (source_line_shown()), and that is asked at the very end, when all of the file has been seen.
  */
 #include "config/problem.h"
 
@@ -39,8 +39,8 @@ void findings_free(struct findings *f)
 	*f = (struct findings){ 0 };
 }
 
-static void add(struct findings *f, const char *file, unsigned order, const struct source *s, const struct note *n,
-    const char *message)
+static void add(struct findings *f, const char *file, unsigned order, const struct source *s,
+    const struct note *n, const char *message)
 {
 	_cleanup_text_ struct text clean = { 0 };
 	struct finding x = { .source = s, .order = order, .cut = n->cut };
@@ -84,7 +84,8 @@ fail:
 	f->failed = true;
 }
 
-void findings_addv(struct findings *f, const struct source *s, const struct note *n, const char *fmt, va_list ap)
+void findings_addv(
+    struct findings *f, const struct source *s, const struct note *n, const char *fmt, va_list ap)
 {
 	_cleanup_(freep) char *message = NULL;
 
@@ -195,7 +196,8 @@ static void print_source(const struct config_problem *p, FILE *out, bool colour)
 		if (at >= from) {
 			if (*s == '\t')
 				text_add(&line, " ");
-			else if (*s < 0x20 || *s == 0x7f || (*s == 0xc2 && s[1] < 0xa0) || utf8_valid_prefix(s, n) != n)
+			else if (*s < 0x20 || *s == 0x7f || (*s == 0xc2 && s[1] < 0xa0) ||
+				 utf8_valid_prefix(s, n) != n)
 				text_add(&line, "?");
 			else
 				text_add_bytes(&line, s, n);
@@ -232,10 +234,11 @@ void config_print_problems(const struct config_problems *p, FILE *out, bool colo
 		if (x->line)
 			snprintf(place, sizeof(place), "%u:%u:", x->line, x->column);
 		stop = x->hint && !strchr(".!?", x->message[strlen(x->message) - 1]) ? ". " : " ";
-		fprintf(out, "%s%s:%s%s %s%s:%s %s%s%s\n", colour ? "\033[1m" : "", file.data ? file.data : "", place,
-		    colour ? "\033[0m" : "", colour ? (x->warning ? "\033[1;35m" : "\033[1;31m") : "",
-		    x->warning ? "warning" : "error", colour ? "\033[0m" : "", x->message, x->hint ? stop : "",
-		    x->hint ? x->hint : "");
+		fprintf(out, "%s%s:%s%s %s%s:%s %s%s%s\n", colour ? "\033[1m" : "",
+		    file.data ? file.data : "", place, colour ? "\033[0m" : "",
+		    colour ? (x->warning ? "\033[1;35m" : "\033[1;31m") : "",
+		    x->warning ? "warning" : "error", colour ? "\033[0m" : "", x->message,
+		    x->hint ? stop : "", x->hint ? x->hint : "");
 		if (x->source)
 			print_source(x, out, colour);
 	}

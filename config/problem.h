@@ -40,8 +40,8 @@ struct note {
 
 void findings_add(struct findings *f, const struct source *s, const struct note *n, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
-void findings_addv(struct findings *f, const struct source *s, const struct note *n, const char *fmt, va_list ap)
-    __attribute__((format(printf, 4, 0)));
+void findings_addv(struct findings *f, const struct source *s, const struct note *n, const char *fmt,
+    va_list ap) __attribute__((format(printf, 4, 0)));
 
 /* A finding about a file no line of which is shown: one that cannot be read (line 0), an env file. */
 void findings_add_file(struct findings *f, const char *file, unsigned order, unsigned line, const char *code,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table of keys, and the reading of single values. Nothing here knows YAML or JSON: a value is the text a person
- * wrote. What a word may be is decided by the key it stands at, never by its looks, so `no`, `1e3` and `022` are text
- * where text is wanted.
+ * The table of keys, and the reading of single values. Nothing here knows YAML or JSON: a value is the text a
+ * person wrote. What a word may be is decided by the key it stands at, never by its looks, so `no`, `1e3` and
+ * `022` are text where text is wanted.
  */
 #include "config/schema.h"
 
@@ -21,7 +21,8 @@
 #define FILE_(field)  offsetof(struct config, field)
 
 enum { DAY_MS = 86400000, YEAR_DAYS = 365 };
-#define LONG_MS ((int64_t)DAY_MS * YEAR_DAYS) /* the longest sensible wait: timers take it, sums do not overflow */
+#define LONG_MS \
+	((int64_t)DAY_MS * YEAR_DAYS) /* the longest sensible wait: timers take it, sums do not overflow */
 
 const struct word words_policy[] = {
 	{ "always", RESTART_ALWAYS },
@@ -92,35 +93,42 @@ static const struct word words_threads[] = {
 };
 
 static const struct key keys_monitoring[] = {
-	{ "enable_database_logging", SLOT_BOOL, 0, FILE_(monitoring.enable_database_logging), .otherwise = "true",
-	    .doc = "Whether the lines the daemons print become rows of the table `pipeline_logs`. Crashes and events are "
+	{ "enable_database_logging", SLOT_BOOL, 0, FILE_(monitoring.enable_database_logging),
+	    .otherwise = "true",
+	    .doc = "Whether the lines the daemons print become rows of the table `pipeline_logs`. Crashes "
+		   "and events are "
 		   "stored in any case." },
 	{ "log_batch_size", SLOT_COUNT, 0, FILE_(monitoring.log_batch_size), 1, 100000, .otherwise = "100",
 	    .doc = "Records that make a batch full, so that it is committed at once." },
-	{ "log_flush_interval", SLOT_DURATION, 0, FILE_(monitoring.log_flush_interval_ms), 1, LONG_MS, .otherwise = "5s",
-	    .doc = "The longest a record waits for its batch to fill." },
+	{ "log_flush_interval", SLOT_DURATION, 0, FILE_(monitoring.log_flush_interval_ms), 1, LONG_MS,
+	    .otherwise = "5s", .doc = "The longest a record waits for its batch to fill." },
 	{ "enable_metrics", SLOT_BOOL, 0, FILE_(monitoring.enable_metrics), .otherwise = "true",
 	    .doc = "Whether memory and CPU of the daemons are sampled." },
-	{ "metrics_interval", SLOT_DURATION, 0, FILE_(monitoring.metrics_interval_ms), 100, LONG_MS, .otherwise = "10s",
-	    .doc = "Time between two samples." },
-	{ "hang_after", SLOT_DURATION, KEY_LATER, .doc = "Report a daemon that shows no progress and prints nothing." },
+	{ "metrics_interval", SLOT_DURATION, 0, FILE_(monitoring.metrics_interval_ms), 100, LONG_MS,
+	    .otherwise = "10s", .doc = "Time between two samples." },
+	{ "hang_after", SLOT_DURATION, KEY_LATER,
+	    .doc = "Report a daemon that shows no progress and prints nothing." },
 	{ NULL },
 };
 
 static const struct key keys_store[] = {
-	{ "type", SLOT_WORD, 0, FILE_(store.type), .words = words_store, .otherwise = "sqlite", .also = "kind backend driver",
-	    .doc = "`sqlite`: an embedded database in the state folder. `none`: log files and crash reports only." },
+	{ "type", SLOT_WORD, 0, FILE_(store.type), .words = words_store, .otherwise = "sqlite",
+	    .also = "kind backend driver",
+	    .doc = "`sqlite`: an embedded database in the state folder. `none`: log files and crash reports "
+		   "only." },
 	{ "url", SLOT_TEXT, KEY_LATER, .also = "dsn uri", .doc = "Where the database server is." },
 	{ "url_env", SLOT_TEXT, KEY_LATER, .doc = "The variable that says where the database server is." },
 	{ "service", SLOT_TEXT, KEY_LATER, .doc = "An entry of the connection service file." },
 	{ "passfile", SLOT_TEXT, KEY_LATER, .doc = "The password file." },
 	{ "retention", SLOT_MAP, KEY_LATER, .doc = "How long rows and reports are kept." },
-	{ "spool_max", SLOT_SIZE, KEY_LATER, .doc = "The most the spool may hold while the database is away." },
+	{ "spool_max", SLOT_SIZE, KEY_LATER,
+	    .doc = "The most the spool may hold while the database is away." },
 	{ NULL },
 };
 
 static const struct key keys_when[] = {
-	{ "exit", SLOT_CODES, 0, DAEMON(restart.when_exit), 0, 255, .otherwise = "1-127", .also = "exits codes exit_codes",
+	{ "exit", SLOT_CODES, 0, DAEMON(restart.when_exit), 0, 255, .otherwise = "1-127",
+	    .also = "exits codes exit_codes",
 	    .doc = "Exit codes that count as failure: a list of codes and ranges, as [1-127, 255]." },
 	{ "signals", SLOT_SIGNALS, 0, DAEMON(restart.when_signals), .otherwise = "all", .also = "signal",
 	    .doc = "Deaths by a signal that count as failure: `all`, or a list of names. [] is none." },
@@ -130,57 +138,65 @@ static const struct key keys_when[] = {
 static const struct key keys_restart[] = {
 	{ "policy", SLOT_WORD, 0, DAEMON(restart.policy), .words = words_policy, .otherwise = "on-failure",
 	    .also = "condition mode when_to",
-	    .doc = "`always`: after every end that was not asked for. `on-failure`: after an end that `when` counts as "
+	    .doc = "`always`: after every end that was not asked for. `on-failure`: after an end that `when` "
+		   "counts as "
 		   "failure. `never`." },
-	{ "delay", SLOT_DURATION, 0, DAEMON(restart.delay_ms), 0, LONG_MS, .otherwise = "1s", .also = "wait sleep backoff sec",
-	    .doc = "Wait before the first restart." },
+	{ "delay", SLOT_DURATION, 0, DAEMON(restart.delay_ms), 0, LONG_MS, .otherwise = "1s",
+	    .also = "wait sleep backoff sec", .doc = "Wait before the first restart." },
 	{ "factor", SLOT_FACTOR, 0, DAEMON(restart.factor), 1, 1000, .otherwise = "2", .also = "multiplier",
 	    .doc = "Each further wait is this many times the one before." },
 	{ "max_delay", SLOT_DURATION, 0, DAEMON(restart.max_delay_ms), 0, LONG_MS, .otherwise = "60s",
-	    .also = "delay_max cap ceiling",
-	    .doc = "The longest wait. A `delay` above it raises it." },
+	    .also = "delay_max cap ceiling", .doc = "The longest wait. A `delay` above it raises it." },
 	{ "jitter", SLOT_SHARE, 0, DAEMON(restart.jitter), .otherwise = "20%", .also = "random spread",
-	    .doc = "Each wait is made longer or shorter by up to this share, so that many daemons do not return at the same "
+	    .doc = "Each wait is made longer or shorter by up to this share, so that many daemons do not "
+		   "return at the same "
 		   "instant. 20% and 0.2 are the same." },
 	{ "limit", SLOT_COUNT, 0, DAEMON(restart.limit), 0, 1000000, .otherwise = "10",
 	    .also = "max retries max_retries max_attempts attempts burst startretries",
-	    .doc = "After this many restarts within `window` the daemon is failed and stays down until it is started by "
+	    .doc = "After this many restarts within `window` the daemon is failed and stays down until it is "
+		   "started by "
 		   "hand. 0: no limit." },
-	{ "window", SLOT_DURATION, 0, DAEMON(restart.window_ms), 1, LONG_MS, .otherwise = "10m", .also = "interval period",
-	    .doc = "The time in which restarts are counted against `limit`." },
-	{ "reset_after", SLOT_DURATION, 0, DAEMON(restart.reset_after_ms), 0, LONG_MS, .otherwise = "5m", .also = "reset",
+	{ "window", SLOT_DURATION, 0, DAEMON(restart.window_ms), 1, LONG_MS, .otherwise = "10m",
+	    .also = "interval period", .doc = "The time in which restarts are counted against `limit`." },
+	{ "reset_after", SLOT_DURATION, 0, DAEMON(restart.reset_after_ms), 0, LONG_MS, .otherwise = "5m",
+	    .also = "reset",
 	    .doc = "Once a daemon has run this long, the next wait is `delay` again. 0: never." },
 	{ "when", SLOT_MAP, .keys = keys_when, .doc = "Which ends count as failure." },
-	{ "never", SLOT_CODES, 0, DAEMON(restart.never), 0, 255, .otherwise = "", .also = "except exclude exitcodes",
+	{ "never", SLOT_CODES, 0, DAEMON(restart.never), 0, 255, .otherwise = "",
+	    .also = "except exclude exitcodes",
 	    .doc = "Exit codes after which the daemon is not restarted, whatever the policy." },
 	{ NULL },
 };
 
 static const struct key keys_stop[] = {
-	{ "signal", SLOT_SIGNAL, 0, DAEMON(stop.signal), .otherwise = "TERM", .also = "stopsignal sig kill_signal",
-	    .doc = "The signal that asks the daemon to end." },
+	{ "signal", SLOT_SIGNAL, 0, DAEMON(stop.signal), .otherwise = "TERM",
+	    .also = "stopsignal sig kill_signal", .doc = "The signal that asks the daemon to end." },
 	{ "timeout", SLOT_DURATION, 0, DAEMON(stop.timeout_ms), 0, LONG_MS, .otherwise = "10s",
 	    .also = "grace grace_period wait stopwaitsecs",
 	    .doc = "What has not ended by then is killed. 0: killed at once." },
-	{ "tree", SLOT_BOOL, 0, DAEMON(stop.tree), .otherwise = "true", .also = "group stopasgroup killasgroup recursive",
-	    .doc = "Whether all descendants are ended too, also those that left the process group or the session." },
+	{ "tree", SLOT_BOOL, 0, DAEMON(stop.tree), .otherwise = "true",
+	    .also = "group stopasgroup killasgroup recursive",
+	    .doc = "Whether all descendants are ended too, also those that left the process group or the "
+		   "session." },
 	{ NULL },
 };
 
 static const struct key keys_logging[] = {
 	{ "format", SLOT_WORD, 0, DAEMON(logging.format), .words = words_format, .otherwise = "json",
-	    .doc = "`json`: one JSON object a line, with time and level. `text`: time, level and text. `raw`: the bytes as "
+	    .doc = "`json`: one JSON object a line, with time and level. `text`: time, level and text. "
+		   "`raw`: the bytes as "
 		   "they came. `auto` is `json`." },
 	{ "level", SLOT_WORD, 0, DAEMON(logging.level), .otherwise = "INFO", .also = "min_level severity",
-	    .doc = "Lines below this level are not kept in the store; the log file has them. `DEBUG`, `INFO`, `WARNING`, "
+	    .doc = "Lines below this level are not kept in the store; the log file has them. `DEBUG`, "
+		   "`INFO`, `WARNING`, "
 		   "`ERROR` or `CRITICAL`." },
-	{ "max_size", SLOT_SIZE, 0, DAEMON(logging.max_size), .otherwise = "50M", .also = "size maxbytes max_file_size rotate",
+	{ "max_size", SLOT_SIZE, 0, DAEMON(logging.max_size), .otherwise = "50M",
+	    .also = "size maxbytes max_file_size rotate",
 	    .doc = "A log file is rotated before it grows past this. 0: never." },
-	{ "keep", SLOT_COUNT, 0, DAEMON(logging.keep), 0, 1000000, .otherwise = "10", .also = "backups max_file max_files count",
-	    .doc = "Rotated files kept beside the current one." },
+	{ "keep", SLOT_COUNT, 0, DAEMON(logging.keep), 0, 1000000, .otherwise = "10",
+	    .also = "backups max_file max_files count", .doc = "Rotated files kept beside the current one." },
 	{ "compress", SLOT_WORD, 0, DAEMON(logging.compress), .words = words_compress, .otherwise = "zstd",
-	    .also = "compression",
-	    .doc = "How rotated files are compressed: `zstd` or `none`." },
+	    .also = "compression", .doc = "How rotated files are compressed: `zstd` or `none`." },
 	{ "redact", SLOT_NONE, KEY_LATER, .doc = "Words whose values are blotted out." },
 	{ "multiline", SLOT_NONE, KEY_LATER, .doc = "How lines that belong together are found." },
 	{ "progress", SLOT_NONE, KEY_LATER, .doc = "How progress bars are read." },
@@ -191,16 +207,22 @@ static const struct key keys_logging[] = {
 };
 
 static const struct key keys_capture[] = {
-	{ "mode", SLOT_WORD, KEY_START, DAEMON(capture.mode), .words = words_wish, .otherwise = "auto", .also = "method",
-	    .doc = "`auto`: the best way that works for the program. `preload`: a small library in the program reports the "
-		   "crash. `ptrace`: the supervisor traces the program all the time, which sees most and slows down thread "
-		   "creation and signals. `status`: no backtrace, only how it ended and its last output. `off`: nothing." },
+	{ "mode", SLOT_WORD, KEY_START, DAEMON(capture.mode), .words = words_wish, .otherwise = "auto",
+	    .also = "method",
+	    .doc = "`auto`: the best way that works for the program. `preload`: a small library in the "
+		   "program reports the "
+		   "crash. `ptrace`: the supervisor traces the program all the time, which sees most and "
+		   "slows down thread "
+		   "creation and signals. `status`: no backtrace, only how it ended and its last output. "
+		   "`off`: nothing." },
 	{ "threads", SLOT_WORD, 0, DAEMON(capture.all_threads), .words = words_threads, .otherwise = "all",
 	    .doc = "Backtraces of `all` threads, or of the `crashed` one." },
-	{ "source", SLOT_COUNT, 0, DAEMON(capture.source), 0, 20, .otherwise = "3", .also = "source_lines lines context",
+	{ "source", SLOT_COUNT, 0, DAEMON(capture.source), 0, 20, .otherwise = "3",
+	    .also = "source_lines lines context",
 	    .doc = "Lines of source code shown above and below the line that crashed." },
 	{ "core", SLOT_NONE, KEY_LATER, .doc = "Whether a core file is written." },
-	{ "stacks_on_stop_timeout", SLOT_BOOL, KEY_LATER, .doc = "Record the stacks of what does not stop in time." },
+	{ "stacks_on_stop_timeout", SLOT_BOOL, KEY_LATER,
+	    .doc = "Record the stacks of what does not stop in time." },
 	{ NULL },
 };
 
@@ -208,29 +230,41 @@ static const struct key keys_python[] = {
 	{ "unbuffered", SLOT_BOOL, KEY_START, DAEMON(python.unbuffered), .otherwise = "true",
 	    .doc = "Sets PYTHONUNBUFFERED=1 unless the daemon sets it, so that no output is held back." },
 	{ "faulthandler", SLOT_BOOL, KEY_START, DAEMON(python.faulthandler), .otherwise = "true",
-	    .doc = "Sets PYTHONFAULTHANDLER=1 unless the daemon sets it, so that a crash prints the Python stack." },
+	    .doc = "Sets PYTHONFAULTHANDLER=1 unless the daemon sets it, so that a crash prints the Python "
+		   "stack." },
 	{ NULL },
 };
 
-#define LIMIT(name, resource, u, ...) { name, SLOT_LIMIT, KEY_START, .min = (resource), .unit = (u), __VA_ARGS__ }
+#define LIMIT(name, resource, u, ...)                                                    \
+	{                                                                                \
+		name, SLOT_LIMIT, KEY_START, .min = (resource), .unit = (u), __VA_ARGS__ \
+	}
 
 static const struct key keys_limits[] = {
-	LIMIT("as", RLIMIT_AS, UNIT_BYTES, .also = "address_space virtual vmem", .doc = "Address space, mappings of files and reservations included."),
+	LIMIT("as", RLIMIT_AS, UNIT_BYTES, .also = "address_space virtual vmem",
+	    .doc = "Address space, mappings of files and reservations included."),
 	LIMIT("core", RLIMIT_CORE, UNIT_BYTES, .doc = "Size of a core file."),
-	LIMIT("cpu", RLIMIT_CPU, UNIT_SECONDS, .also = "cpu_time", .doc = "Processor time, in whole seconds."),
-	LIMIT("data", RLIMIT_DATA, UNIT_BYTES, .doc = "Private writable memory: heap, anonymous maps, variables."),
+	LIMIT(
+	    "cpu", RLIMIT_CPU, UNIT_SECONDS, .also = "cpu_time", .doc = "Processor time, in whole seconds."),
+	LIMIT("data", RLIMIT_DATA, UNIT_BYTES,
+	    .doc = "Private writable memory: heap, anonymous maps, variables."),
 	LIMIT("fsize", RLIMIT_FSIZE, UNIT_BYTES, .also = "file_size", .doc = "Size of a file it writes."),
 	LIMIT("locks", RLIMIT_LOCKS, UNIT_COUNT, .doc = "File locks; no effect on today's Linux."),
 	LIMIT("memlock", RLIMIT_MEMLOCK, UNIT_BYTES, .also = "locked", .doc = "Locked memory."),
-	{ "memory", SLOT_LIMIT, KEY_START | KEY_ALIAS, .min = RLIMIT_DATA, .unit = UNIT_BYTES, .also = "mem mem_limit ram rss",
-	    .doc = "The same as `data`: of all limits the nearest to memory used, since address space that is merely reserved "
+	{ "memory", SLOT_LIMIT, KEY_START | KEY_ALIAS, .min = RLIMIT_DATA, .unit = UNIT_BYTES,
+	    .also = "mem mem_limit ram rss",
+	    .doc = "The same as `data`: of all limits the nearest to memory used, since address space that "
+		   "is merely reserved "
 		   "(threads, Java, Go, sanitizers) does not count." },
 	LIMIT("msgqueue", RLIMIT_MSGQUEUE, UNIT_BYTES, .doc = "Bytes in POSIX message queues."),
-	LIMIT("nofile", RLIMIT_NOFILE, UNIT_COUNT, .also = "files fds open_files descriptors", .doc = "Open files."),
-	LIMIT("nproc", RLIMIT_NPROC, UNIT_COUNT, .also = "processes threads pids", .doc = "Processes and threads of the user."),
+	LIMIT("nofile", RLIMIT_NOFILE, UNIT_COUNT, .also = "files fds open_files descriptors",
+	    .doc = "Open files."),
+	LIMIT("nproc", RLIMIT_NPROC, UNIT_COUNT, .also = "processes threads pids",
+	    .doc = "Processes and threads of the user."),
 	LIMIT("rtprio", RLIMIT_RTPRIO, UNIT_COUNT, .doc = "Real-time priority."),
 	LIMIT("sigpending", RLIMIT_SIGPENDING, UNIT_COUNT, .doc = "Queued signals."),
-	LIMIT("stack", RLIMIT_STACK, UNIT_BYTES, .doc = "Stack of the main thread; the default for further threads."),
+	LIMIT("stack", RLIMIT_STACK, UNIT_BYTES,
+	    .doc = "Stack of the main thread; the default for further threads."),
 	{ NULL },
 };
 
@@ -247,75 +281,114 @@ const struct key keys_env_file[] = {
 };
 
 const struct key keys_daemon[] = {
-	{ "command", SLOT_COMMAND, KEY_START | KEY_NO_DEFAULT | KEY_NOT_HELD, .also = "cmd exec run execstart args argv program entrypoint script start",
-	    .doc = "What to run. A list is the program and its arguments as they are. A text is split into words as a shell "
-		   "splits them (quotes and backslashes count), but no shell runs; ask for one with `shell`. A program without "
+	{ "command", SLOT_COMMAND, KEY_START | KEY_NO_DEFAULT | KEY_NOT_HELD,
+	    .also = "cmd exec run execstart args argv program entrypoint script start",
+	    .doc = "What to run. A list is the program and its arguments as they are. A text is split into "
+		   "words as a shell "
+		   "splits them (quotes and backslashes count), but no shell runs; ask for one with `shell`. "
+		   "A program without "
 		   "a slash is looked for in PATH; a relative one counts from `directory`." },
-	{ "shell", SLOT_BOOL, KEY_START | KEY_NO_DEFAULT | KEY_NOT_HELD, offsetof(struct draft, shell), .otherwise = "false",
-	    .doc = "Whether `command`, which must be a text then, is given to /bin/sh -c. Begin it with `exec` when it is a single "
+	{ "shell", SLOT_BOOL, KEY_START | KEY_NO_DEFAULT | KEY_NOT_HELD, offsetof(struct draft, shell),
+	    .otherwise = "false",
+	    .doc = "Whether `command`, which must be a text then, is given to /bin/sh -c. Begin it with "
+		   "`exec` when it is a single "
 		   "program: it gets the signals itself then." },
 	{ "extends", SLOT_EXTENDS, KEY_NO_DEFAULT | KEY_NOT_HELD, .also = "template inherits from base use",
 	    .doc = "A template whose keys this daemon starts from." },
-	{ "description", SLOT_TEXT, 0, DAEMON(description), .also = "comment summary title", .doc = "One line for people, shown by `supervise status`." },
+	{ "description", SLOT_TEXT, 0, DAEMON(description), .also = "comment summary title",
+	    .doc = "One line for people, shown by `supervise status`." },
 	{ "directory", SLOT_PATH, KEY_START, DAEMON(directory),
 	    .also = "cwd chdir workdir working_dir workingdir working_directory workingdirectory dir folder",
-	    .doc = "The folder it runs in; a relative one counts from the file it is written in, and ~/ is the home folder. "
+	    .doc = "The folder it runs in; a relative one counts from the file it is written in, and ~/ is "
+		   "the home folder. "
 		   "Default: the folder of the main file." },
-	{ "environment", SLOT_ENVIRONMENT, KEY_START | KEY_NOT_HELD, .also = "env envs variables vars environ",
-	    .doc = "Variables set for it, over those `supervise` was started with. Values are never shown in messages." },
-	{ "env_file", SLOT_ENV_FILES, KEY_START | KEY_NOT_HELD, .also = "environment_file environmentfile dotenv env_files",
-	    .doc = "A file of KEY=VALUE lines, or {path, optional}, or a list of these. A later file wins over an earlier "
+	{ "environment", SLOT_ENVIRONMENT, KEY_START | KEY_NOT_HELD,
+	    .also = "env envs variables vars environ",
+	    .doc = "Variables set for it, over those `supervise` was started with. Values are never shown in "
+		   "messages." },
+	{ "env_file", SLOT_ENV_FILES, KEY_START | KEY_NOT_HELD,
+	    .also = "environment_file environmentfile dotenv env_files",
+	    .doc = "A file of KEY=VALUE lines, or {path, optional}, or a list of these. A later file wins "
+		   "over an earlier "
 		   "one, `environment` over all." },
-	{ "umask", SLOT_UMASK, KEY_START, DAEMON(umask), 0, 0777, .doc = "File mode mask, always octal: 022, 0022 and \"022\" are the same. Default: left as it is." },
-	{ "nice", SLOT_INT, KEY_START, DAEMON(nice), -20, 19, .otherwise = "0", .also = "priority niceness", .doc = "Added to the niceness of `supervise`; higher is more polite." },
-	{ "limits", SLOT_MAP, KEY_START, .keys = keys_limits, .also = "ulimits ulimit rlimits rlimit resources",
-	    .doc = "Resource limits: a number, size or duration, `unlimited`, or {soft, hard}. One value sets both." },
-	{ "autostart", SLOT_BOOL, 0, DAEMON(autostart), .otherwise = "true", .also = "enabled enable auto_start",
-	    .doc = "Whether `supervise up` starts it." },
-	{ "restart", SLOT_MAP, .keys = keys_restart, .short_form = "policy", .also = "autorestart restart_policy respawn restarts",
+	{ "umask", SLOT_UMASK, KEY_START, DAEMON(umask), 0, 0777,
+	    .doc =
+		"File mode mask, always octal: 022, 0022 and \"022\" are the same. Default: left as it is." },
+	{ "nice", SLOT_INT, KEY_START, DAEMON(nice), -20, 19, .otherwise = "0", .also = "priority niceness",
+	    .doc = "Added to the niceness of `supervise`; higher is more polite." },
+	{ "limits", SLOT_MAP, KEY_START, .keys = keys_limits,
+	    .also = "ulimits ulimit rlimits rlimit resources",
+	    .doc = "Resource limits: a number, size or duration, `unlimited`, or {soft, hard}. One value "
+		   "sets both." },
+	{ "autostart", SLOT_BOOL, 0, DAEMON(autostart), .otherwise = "true",
+	    .also = "enabled enable auto_start", .doc = "Whether `supervise up` starts it." },
+	{ "restart", SLOT_MAP, .keys = keys_restart, .short_form = "policy",
+	    .also = "autorestart restart_policy respawn restarts",
 	    .doc = "Whether and when it is started again: a policy, or this map." },
-	{ "start_timeout", SLOT_DURATION, 0, DAEMON(start_timeout_ms), 0, LONG_MS, .otherwise = "30s", .also = "startsecs timeout timeoutstartsec",
+	{ "start_timeout", SLOT_DURATION, 0, DAEMON(start_timeout_ms), 0, LONG_MS, .otherwise = "30s",
+	    .also = "startsecs timeout timeoutstartsec",
 	    .doc = "A start that has not reached the program by then is given up. 0: no limit." },
 	{ "stop", SLOT_MAP, .keys = keys_stop, .doc = "How it is ended." },
-	{ "logging", SLOT_MAP, .keys = keys_logging, .also = "log logs output stdout stderr", .doc = "Its log files." },
-	{ "capture", SLOT_MAP, .keys = keys_capture, .short_form = "mode", .also = "crash crashes backtrace coredump",
+	{ "logging", SLOT_MAP, .keys = keys_logging, .also = "log logs output stdout stderr",
+	    .doc = "Its log files." },
+	{ "capture", SLOT_MAP, .keys = keys_capture, .short_form = "mode",
+	    .also = "crash crashes backtrace coredump",
 	    .doc = "How a crash is looked into: a mode, or this map." },
 	{ "python", SLOT_MAP, .keys = keys_python, .doc = "Help for Python programs; others do not notice." },
-	{ "experiment", SLOT_TEXT, KEY_START, DAEMON(experiment), .also = "experiment_id", .doc = "The experiment its records belong to." },
+	{ "experiment", SLOT_TEXT, KEY_START, DAEMON(experiment), .also = "experiment_id",
+	    .doc = "The experiment its records belong to." },
 	{ "stage", SLOT_TEXT, KEY_START, DAEMON(stage), .doc = "The stage its records belong to." },
-	{ "node", SLOT_TEXT, KEY_START, DAEMON(node), .also = "node_id", .doc = "The progress node its records belong to." },
+	{ "node", SLOT_TEXT, KEY_START, DAEMON(node), .also = "node_id",
+	    .doc = "The progress node its records belong to." },
 	{ "instances", SLOT_COUNT, KEY_NO_DEFAULT | KEY_NOT_HELD, offsetof(struct draft, instances), 1, 1000,
 	    .also = "numprocs replicas count scale copies processes",
-	    .doc = "Run this many, called NAME/0, NAME/1 and so on. %i in any text of the daemon is the number; %%i stays %i." },
-	{ "depends_on", SLOT_NONE, KEY_LATER, .also = "requires after needs depends wants", .doc = "Daemons that must be up before." },
-	{ "ready", SLOT_NONE, KEY_LATER, .also = "readiness readiness_probe", .doc = "How it is known to be ready." },
-	{ "health", SLOT_NONE, KEY_LATER, .also = "healthcheck liveness liveness_probe", .doc = "How it is known to be well." },
-	{ "watchdog", SLOT_NONE, KEY_LATER, .also = "watchdogsec", .doc = "The longest silence of its watchdog pings." },
-	{ "on_change", SLOT_NONE, KEY_LATER, .also = "watch reload_on", .doc = "Files whose change restarts it." },
+	    .doc = "Run this many, called NAME/0, NAME/1 and so on. %i in any text of the daemon is the "
+		   "number; %%i stays %i." },
+	{ "depends_on", SLOT_NONE, KEY_LATER, .also = "requires after needs depends wants",
+	    .doc = "Daemons that must be up before." },
+	{ "ready", SLOT_NONE, KEY_LATER, .also = "readiness readiness_probe",
+	    .doc = "How it is known to be ready." },
+	{ "health", SLOT_NONE, KEY_LATER, .also = "healthcheck liveness liveness_probe",
+	    .doc = "How it is known to be well." },
+	{ "watchdog", SLOT_NONE, KEY_LATER, .also = "watchdogsec",
+	    .doc = "The longest silence of its watchdog pings." },
+	{ "on_change", SLOT_NONE, KEY_LATER, .also = "watch reload_on",
+	    .doc = "Files whose change restarts it." },
 	{ "group", SLOT_NONE, KEY_LATER, .also = "namespace groups", .doc = "A name for several daemons." },
 	{ "type", SLOT_NONE, KEY_LATER, .doc = "Other kinds of daemon, such as one that runs once." },
-	{ "schedule", SLOT_NONE, KEY_LATER, .also = "cron timer every", .doc = "When it is started by the clock." },
+	{ "schedule", SLOT_NONE, KEY_LATER, .also = "cron timer every",
+	    .doc = "When it is started by the clock." },
 	{ NULL },
 };
 
 const struct key keys_file[] = {
 	{ "version", SLOT_VERSION, .otherwise = "1", .doc = "The version of this format: 1." },
 	{ "name", SLOT_PROJECT, KEY_MAIN, FILE_(name), .also = "project project_name",
-	    .doc = "The name of the project: lower-case letters, digits, `_`, `.` and `-`. Two projects of one user never meet. "
+	    .doc = "The name of the project: lower-case letters, digits, `_`, `.` and `-`. Two projects of "
+		   "one user never meet. "
 		   "Default: the name of the folder of the file." },
 	{ "include", SLOT_INCLUDE, .also = "includes import imports include_files files",
-	    .doc = "Further files, or a list of them; `*`, `?` and [...] match as in a shell. Relative to this file. They may "
-		   "hold `version`, `include`, `templates` and `daemons`. A file is read once: a second time is an error." },
+	    .doc = "Further files, or a list of them; `*`, `?` and [...] match as in a shell. Relative to "
+		   "this file. They may "
+		   "hold `version`, `include`, `templates` and `daemons`. A file is read once: a second time "
+		   "is an error." },
 	{ "env_file", SLOT_ENV_FILES, KEY_MAIN, .also = "dotenv environment_file env_files",
-	    .doc = "Files of KEY=VALUE lines for ${VAR} in these files. A file, or {path, optional}, or a list of these; a later one wins "
-		   "over an earlier, and all over the environment. They do not reach the daemons by themselves." },
-	{ "monitoring", SLOT_MAP, KEY_MAIN, .keys = keys_monitoring, .doc = "What is stored, and how often." },
-	{ "store", SLOT_MAP, KEY_MAIN, .keys = keys_store, .short_form = "type", .also = "database db storage", .doc = "Where records are kept: a type, or this map." },
+	    .doc = "Files of KEY=VALUE lines for ${VAR} in these files. A file, or {path, optional}, or a "
+		   "list of these; a later one wins "
+		   "over an earlier, and all over the environment. They do not reach the daemons by "
+		   "themselves." },
+	{ "monitoring", SLOT_MAP, KEY_MAIN, .keys = keys_monitoring,
+	    .doc = "What is stored, and how often." },
+	{ "store", SLOT_MAP, KEY_MAIN, .keys = keys_store, .short_form = "type",
+	    .also = "database db storage", .doc = "Where records are kept: a type, or this map." },
 	{ "defaults", SLOT_DEFAULTS, KEY_MAIN, .also = "default common global",
-	    .doc = "Keys of a daemon (but `command`, `shell`, `extends` and `instances`) that every daemon starts from." },
-	{ "templates", SLOT_TEMPLATES, .also = "template", .doc = "Keys of a daemon under a name, for `extends`. A template may itself extend another." },
+	    .doc = "Keys of a daemon (but `command`, `shell`, `extends` and `instances`) that every daemon "
+		   "starts from." },
+	{ "templates", SLOT_TEMPLATES, .also = "template",
+	    .doc = "Keys of a daemon under a name, for `extends`. A template may itself extend another." },
 	{ "daemons", SLOT_DAEMONS, .also = "services programs processes apps daemon",
-	    .doc = "The daemons, each under its name: lower-case letters, digits, `_`, `.` and `-`, at most 63, beginning with a "
+	    .doc = "The daemons, each under its name: lower-case letters, digits, `_`, `.` and `-`, at most "
+		   "63, beginning with a "
 		   "letter or digit; not `all`." },
 	{ "alerts", SLOT_NONE, KEY_LATER, .also = "notifications hooks", .doc = "Whom to tell of what." },
 	{ "job", SLOT_NONE, KEY_LATER, .doc = "What to do at the end of a batch job." },
@@ -401,9 +474,9 @@ static void list_words(const struct key *k, char *buf, size_t size)
 		if (!w->means && !w->later && n < size) {
 			i++;
 			n += (size_t)snprintf(buf + n, size - n, "%s%s", w->name,
-			    i == total         ? ""
-				: i + 1 == total ? " or "
-						 : ", ");
+			    i == total       ? ""
+			    : i + 1 == total ? " or "
+					     : ", ");
 		}
 }
 
@@ -446,9 +519,9 @@ const char *slot_expects(const struct key *k, char *buf, size_t size)
 		return "an octal mask from 0 to 777";
 	case SLOT_LIMIT:
 		return k->unit == UNIT_BYTES ? "a size such as 512M, 'unlimited', or {soft, hard}"
-		    : k->unit == UNIT_SECONDS
-			? "a duration such as 30s or 2h, 'unlimited', or {soft, hard}"
-			: "a whole number, 'unlimited', or {soft, hard}";
+		       : k->unit == UNIT_SECONDS
+			   ? "a duration such as 30s or 2h, 'unlimited', or {soft, hard}"
+			   : "a whole number, 'unlimited', or {soft, hard}";
 	case SLOT_ENVIRONMENT:
 		return "a map such as {KEY: value}";
 	case SLOT_ENV_FILES:
@@ -687,7 +760,8 @@ int slot_set(const struct key *k, const char *text, void *field, struct complain
 		if (n >= sizeof(number) || !parse_plain_double(number, &v))
 			return complain(k, ret, NULL);
 		if (percent)
-			v = round(v * 1e7) / 1e9; /* the double that 0.333 reads as: it survives being printed */
+			v = round(v * 1e7) /
+			    1e9; /* the double that 0.333 reads as: it survives being printed */
 		if (v > 1)
 			return complain(k, ret, "It is at most 100%.");
 		*(double *)field = v;
@@ -799,7 +873,8 @@ int schema_set_defaults(const struct key *keys, void *base)
 		if (k->otherwise && k->slot < SLOT_MAP)
 			r = slot_set(k, k->otherwise, key_field(k, base), &c);
 		if (r)
-			return r < 0 ? r : -EINVAL; /* a default that does not read is a mistake of ours; a test sees it */
+			return r < 0 ? r : -EINVAL; /* a default that does not read is a mistake of ours; a
+						       test sees it */
 	}
 	return 0;
 }

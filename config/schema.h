@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The one table of every key supervise.yaml may hold. The reader of the file, the suggestions in its messages, the
- * built-in defaults, the JSON Schema, the manual page and the JSON form all walk it, so they cannot differ.
+ * The one table of every key supervise.yaml may hold. The reader of the file, the suggestions in its
+ * messages, the built-in defaults, the JSON Schema, the manual page and the JSON form all walk it, so they
+ * cannot differ.
  */
 #pragma once
 
@@ -44,10 +45,12 @@ enum slot {
 };
 
 enum {
-	KEY_LATER = 1 << 0,    /* known, and refused: its part does not exist yet */
-	KEY_MAIN = 1 << 1,     /* only in the main file */
+	KEY_LATER = 1 << 0,      /* known, and refused: its part does not exist yet */
+	KEY_MAIN = 1 << 1,       /* only in the main file */
 	KEY_NO_DEFAULT = 1 << 2, /* means nothing under `defaults` */
-	KEY_START = 1 << 3,    /* read when the program starts: a change asks for a restart; in the digest of the daemon */
+	KEY_START =
+	    1
+	    << 3, /* read when the program starts: a change asks for a restart; in the digest of the daemon */
 	KEY_ALIAS = 1 << 4,    /* another spelling of a key before it: not in the JSON form */
 	KEY_NOT_HELD = 1 << 5, /* worked off while reading: not in the JSON form */
 };
@@ -86,7 +89,7 @@ struct draft {
 extern const struct key keys_file[];   /* struct config */
 extern const struct key keys_daemon[]; /* struct draft */
 extern const struct key keys_env_file[];
-extern const struct key keys_limit[];  /* {soft, hard} */
+extern const struct key keys_limit[]; /* {soft, hard} */
 extern const struct word words_policy[], words_format[], words_compress[], words_wish[], words_store[];
 
 const struct key *schema_find(const struct key *keys, const char *name);
@@ -124,7 +127,8 @@ int slot_limit(const struct key *k, const char *text, rlim_t *ret_value, struct 
 /* What slot_set() expects, as a noun: "a duration such as 10s, 5m or 1h30m". */
 const char *slot_expects(const struct key *k, char *buf, size_t size);
 
-/* Sets every field of @keys (and of the maps below) to its default. @base: zeroed or whole. Return: 0 or -ENOMEM */
+/* Sets every field of @keys (and of the maps below) to its default. @base: zeroed or whole. Return: 0 or
+ * -ENOMEM */
 int schema_set_defaults(const struct key *keys, void *base);
 
 /* Frees the strings of @keys (and of the maps below). */

@@ -122,10 +122,12 @@ static void add_value(cJSON *j, const struct key *k)
 		break;
 	case SLOT_INT:
 	case SLOT_COUNT:
-		add_any_of(j, new_range("integer", k->min, k->max), new_pattern("^-?[0-9]+$|" VARIABLE), NULL);
+		add_any_of(
+		    j, new_range("integer", k->min, k->max), new_pattern("^-?[0-9]+$|" VARIABLE), NULL);
 		break;
 	case SLOT_FACTOR:
-		add_any_of(j, new_range("number", k->min, k->max), new_pattern("^[0-9]*\\.?[0-9]+$|" VARIABLE), NULL);
+		add_any_of(j, new_range("number", k->min, k->max),
+		    new_pattern("^[0-9]*\\.?[0-9]+$|" VARIABLE), NULL);
 		break;
 	case SLOT_SHARE:
 		add_any_of(j, new_range("number", 0, 1), new_pattern("^[0-9]*\\.?[0-9]+%?$|" VARIABLE), NULL);
@@ -151,10 +153,12 @@ static void add_value(cJSON *j, const struct key *k)
 		add_any_of(j, new_range("integer", 1, 64), new_type("string"), NULL);
 		break;
 	case SLOT_SIGNALS:
-		add_any_of(j, new_range("integer", 1, 64), new_type("string"), new_array(new_ref("#/$defs/word")));
+		add_any_of(
+		    j, new_range("integer", 1, 64), new_type("string"), new_array(new_ref("#/$defs/word")));
 		break;
 	case SLOT_CODES:
-		add_any_of(j, new_range("integer", k->min, k->max), new_type("string"), new_array(new_ref("#/$defs/word")));
+		add_any_of(j, new_range("integer", k->min, k->max), new_type("string"),
+		    new_array(new_ref("#/$defs/word")));
 		break;
 	case SLOT_UMASK:
 		add_any_of(j, new_type("integer"), new_pattern("^(0o)?[0-7]+$|" VARIABLE), NULL);
@@ -242,7 +246,8 @@ static cJSON *new_map(const struct key *keys, unsigned without)
 
 cJSON *config_schema(void)
 {
-	cJSON *j = new_map(keys_file, 0), *top = cJSON_CreateObject(), *defs, *limit, *words, *pair, *required;
+	cJSON *j = new_map(keys_file, 0), *top = cJSON_CreateObject(), *defs, *limit, *words, *pair,
+	      *required;
 
 	json_add_text(top, "$schema", "https://json-schema.org/draft/2020-12/schema");
 	json_add_text(top, "title", "supervise.yaml");
@@ -395,7 +400,8 @@ char *config_schema_scdoc(void)
 
 	text_add(&t, "# KEYS OF THE FILE\n\n");
 	add_keys(&t, keys_file, "");
-	text_add(&t, "# KEYS OF A DAEMON\n\nThese stand under the name of a daemon or a template, and in _defaults_.\n\n");
+	text_add(&t, "# KEYS OF A DAEMON\n\nThese stand under the name of a daemon or a template, and in "
+		     "_defaults_.\n\n");
 	add_keys(&t, keys_daemon, "");
 	text_add(&t, "# NOT SUPPORTED YET\n\nThese keys are known and refused, never ignored: ");
 	add_later(&t, keys_file, "", &first);

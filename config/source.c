@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * YAML files through libyaml's document interface, whose marks are exact for every node. It shares the nodes behind
- * aliases, so a few lines cannot grow here; whoever walks the document has to count its steps.
+ * YAML files through libyaml's document interface, whose marks are exact for every node. It shares the nodes
+ * behind aliases, so a few lines cannot grow here; whoever walks the document has to count its steps.
  *
- * A file that does not parse gets one finding. libyaml gives two marks, where it noticed and what it was reading then,
- * and people need now the one and now the other: an unclosed quote is noticed at the end of the file.
+ * A file that does not parse gets one finding. libyaml gives two marks, where it noticed and what it was
+ * reading then, and people need now the one and now the other: an unclosed quote is noticed at the end of the
+ * file.
  */
 #include "config/source.h"
 
@@ -30,7 +31,8 @@ struct source *source_free(struct source *s)
 	return NULL;
 }
 
-/* Length of the line break at @i, or 0. The breaks of YAML 1.1, which libyaml counts by: CR, LF, CRLF, NEL, LS, PS. */
+/* Length of the line break at @i, or 0. The breaks of YAML 1.1, which libyaml counts by: CR, LF, CRLF, NEL,
+ * LS, PS. */
 static size_t line_break(const char *p, size_t size, size_t i)
 {
 	const unsigned char *u = (const unsigned char *)p + i;
@@ -47,7 +49,8 @@ static size_t line_break(const char *p, size_t size, size_t i)
 	return 0;
 }
 
-int source_new(struct source **ret, const char *shown, const char *path, char *data, size_t size, unsigned order)
+int source_new(
+    struct source **ret, const char *shown, const char *path, char *data, size_t size, unsigned order)
 {
 	_cleanup_(source_freep) struct source *s = calloc(1, sizeof(*s));
 	size_t n = 1, i;
@@ -65,7 +68,8 @@ int source_new(struct source **ret, const char *shown, const char *path, char *d
 	slash = strrchr(path, '/');
 	s->folder = slash == path ? strdup("/") : slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
 	if (size >= 3 && !memcmp(data, "\xef\xbb\xbf", 3)) {
-		memmove(data, data + 3, size - 3); /* a byte order mark would shift the columns of the first line */
+		memmove(data, data + 3,
+		    size - 3); /* a byte order mark would shift the columns of the first line */
 		s->size = size -= 3;
 		data[size] = '\0';
 	}
@@ -210,7 +214,8 @@ static void hide_environments(struct source *s)
 	for (const yaml_node_t *n = s->doc.nodes.start; n < s->doc.nodes.top; n++) {
 		if (n->type != YAML_MAPPING_NODE)
 			continue;
-		for (const yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top; p++) {
+		for (const yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top;
+		     p++) {
 			const yaml_node_t *key = source_node(s, p->key), *value = source_node(s, p->value);
 
 			if (key && value && key->type == YAML_SCALAR_NODE &&
@@ -233,14 +238,18 @@ static void hide_environments_by_text(struct source *s)
 		bool here = false;
 
 		/* the items of a list may stand in the column of its key */
-		if (hidden_from && !flow && indent && indent <= hidden_from && !(indent == hidden_from && p[indent - 1] == '-'))
+		if (hidden_from && !flow && indent && indent <= hidden_from &&
+		    !(indent == hidden_from && p[indent - 1] == '-'))
 			hidden_from = 0;
 		for (size_t i = 0; i < n && !here; i++) {
 			if (p[i] != ':' && p[i] != '=')
 				continue;
-			for (key = i; key > from && (p[key - 1] == ' ' || p[key - 1] == '"' || p[key - 1] == '\''); key--)
+			for (key = i;
+			     key > from && (p[key - 1] == ' ' || p[key - 1] == '"' || p[key - 1] == '\'');
+			     key--)
 				;
-			for (from = key; from > 0 && ((p[from - 1] | 0x20) >= 'a' && (p[from - 1] | 0x20) <= 'z'); from--)
+			for (from = key;
+			     from > 0 && ((p[from - 1] | 0x20) >= 'a' && (p[from - 1] | 0x20) <= 'z'); from--)
 				;
 			here = is_environment(p + from, key - from);
 			from = i + 1;
@@ -347,13 +356,15 @@ static void tell_syntax(const struct source *s, const yaml_parser_t *parser, str
 			n.at.column += !is_continuation(s->data[i]);
 		n.code = "encoding";
 		if (says(problem, "control characters"))
-			findings_add(f, s, &n, "the control character U+%04X is not allowed in YAML", (unsigned)parser->problem_value);
+			findings_add(f, s, &n, "the control character U+%04X is not allowed in YAML",
+			    (unsigned)parser->problem_value);
 		else
 			findings_add(f, s, &n, "this is not UTF-8; save the file as UTF-8");
 		return;
 	}
 
-	if (says(context, "quoted scalar") && (says(problem, "end of stream") || says(problem, "document indicator"))) {
+	if (says(context, "quoted scalar") &&
+	    (says(problem, "end of stream") || says(problem, "document indicator"))) {
 		n.at = at_mark(cm);
 		findings_add(f, s, &n, "the quote opened here is never closed");
 		return;
@@ -365,7 +376,8 @@ static void tell_syntax(const struct source *s, const yaml_parser_t *parser, str
 	}
 	if (char_at(s, pm) == '\t' || says(problem, "tab character")) {
 		n.hint = "Use spaces.";
-		findings_add(f, s, &n, "a tab stands where indentation is read, and YAML does not allow it there");
+		findings_add(
+		    f, s, &n, "a tab stands where indentation is read, and YAML does not allow it there");
 		return;
 	}
 	if (says(problem, "cannot start any token")) {
@@ -376,25 +388,31 @@ static void tell_syntax(const struct source *s, const yaml_parser_t *parser, str
 		return;
 	}
 	if ((says(problem, "expected key") || says(problem, "',' or") || says(problem, "'-' indicator") ||
-		says(problem, "expected ':'") || says(problem, "mapping values") || says(problem, "document start")) &&
+		says(problem, "expected ':'") || says(problem, "mapping values") ||
+		says(problem, "document start")) &&
 	    find_long_quote(s, pm->line, &quote)) {
 		n.at = at_mark(&quote);
-		findings_add(f, s, &n, "the quote opened here is closed only in line %u; one is probably missing before", line);
+		findings_add(f, s, &n,
+		    "the quote opened here is closed only in line %u; one is probably missing before", line);
 		return;
 	}
-	if (says(problem, "mapping values are not allowed") || (says(problem, "expected key") && char_at(s, pm) == ':')) {
+	if (says(problem, "mapping values are not allowed") ||
+	    (says(problem, "expected key") && char_at(s, pm) == ':')) {
 		if (colon_before(s, line, pm->column)) {
 			n.hint = "Put the value in quotes if the colon is part of it.";
-			findings_add(f, s, &n, "a second ': ' in one line; a value cannot hold it without quotes");
+			findings_add(
+			    f, s, &n, "a second ': ' in one line; a value cannot hold it without quotes");
 			return;
 		}
 		above = line_above(s, line);
 		n.at.column = indent ? indent : n.at.column;
 		if (above && source_indent(s, above) < indent) {
-			snprintf(hint, sizeof(hint), "Begin it in column %u like line %u, or end line %u with ':' alone.",
+			snprintf(hint, sizeof(hint),
+			    "Begin it in column %u like line %u, or end line %u with ':' alone.",
 			    source_indent(s, above), above, above);
 			n.hint = hint;
-			findings_add(f, s, &n, "this line is indented too far: it continues the value in line %u", above);
+			findings_add(f, s, &n,
+			    "this line is indented too far: it continues the value in line %u", above);
 			return;
 		}
 		if (above && source_indent(s, above) == indent) {
@@ -423,12 +441,13 @@ static void tell_syntax(const struct source *s, const yaml_parser_t *parser, str
 		if (indent == n.at.column) {
 			above = line_above(s, line);
 			if (indent == cm->column + 1)
-				findings_add(f, s, &n, "expected %s, as in line %u", list ? "a list item ('- ')" : "'key: value'",
-				    (unsigned)cm->line + 1);
+				findings_add(f, s, &n, "expected %s, as in line %u",
+				    list ? "a list item ('- ')" : "'key: value'", (unsigned)cm->line + 1);
 			else
 				findings_add(f, s, &n,
-				    "the indentation fits nothing above: this line begins in column %u, line %u in column %u", indent,
-				    above, source_indent(s, above));
+				    "the indentation fits nothing above: this line begins in column %u, line "
+				    "%u in column %u",
+				    indent, above, source_indent(s, above));
 			return;
 		}
 		n.hint = "Put quotes around the whole value.";
@@ -440,17 +459,19 @@ static void tell_syntax(const struct source *s, const yaml_parser_t *parser, str
 
 		if (pm->line != cm->line) {
 			n.at = at_mark(cm);
-			findings_add(f, s, &n, "the '%c' opened here is not closed before line %u", list ? '[' : '{', line);
+			findings_add(f, s, &n, "the '%c' opened here is not closed before line %u",
+			    list ? '[' : '{', line);
 			return;
 		}
-		findings_add(f, s, &n, "expected ',' or '%c'; the '%c' before it is in column %u", list ? ']' : '}',
-		    list ? '[' : '{', (unsigned)cm->column + 1);
+		findings_add(f, s, &n, "expected ',' or '%c'; the '%c' before it is in column %u",
+		    list ? ']' : '}', list ? '[' : '{', (unsigned)cm->column + 1);
 		return;
 	}
 	if (says(problem, "node content")) {
 		char c = char_at(s, pm);
 
-		if (c == '*' || c == '&' || c == '!' || c == '|' || c == '>' || c == '%' || c == '@' || c == '`')
+		if (c == '*' || c == '&' || c == '!' || c == '|' || c == '>' || c == '%' || c == '@' ||
+		    c == '`')
 			n.hint = "Put the text in quotes.";
 		if (cm->line != pm->line && says(context, "flow")) {
 			n.at = at_mark(cm);
@@ -466,20 +487,24 @@ static void tell_syntax(const struct source *s, const yaml_parser_t *parser, str
 		return;
 	}
 	if (says(problem, "duplicate anchor")) {
-		findings_add(f, s, &n, "an anchor of this name was set in line %u already", (unsigned)cm->line + 1);
+		findings_add(
+		    f, s, &n, "an anchor of this name was set in line %u already", (unsigned)cm->line + 1);
 		return;
 	}
 	if (says(problem, "alphabetic or numeric")) {
 		n.at = at_mark(cm);
 		n.hint = "Put the text in quotes.";
-		findings_add(f, s, &n, "'%c' at the beginning of a text has a meaning of its own in YAML", says(context, "anchor") ? '&' : '*');
+		findings_add(f, s, &n, "'%c' at the beginning of a text has a meaning of its own in YAML",
+		    says(context, "anchor") ? '&' : '*');
 		return;
 	}
 	if (says(problem, "document start")) {
-		findings_add(f, s, &n, "this line does not belong to the map above it; check its indentation");
+		findings_add(
+		    f, s, &n, "this line does not belong to the map above it; check its indentation");
 		return;
 	}
-	findings_add(f, s, &n, "%s%s%s", problem[0] ? problem : "this is not YAML", context ? " " : "", context ? context : "");
+	findings_add(f, s, &n, "%s%s%s", problem[0] ? problem : "this is not YAML", context ? " " : "",
+	    context ? context : "");
 }
 
 int source_parse(struct source *s, struct findings *f)
@@ -507,7 +532,8 @@ int source_parse(struct source *s, struct findings *f)
 
 			hide_environments_by_text(s);
 			n.hint = "Use `include` for further files.";
-			findings_add(f, s, &n, "a second document begins before this; one file is one document");
+			findings_add(
+			    f, s, &n, "a second document begins before this; one file is one document");
 		}
 		yaml_document_delete(&more);
 	}

@@ -21,7 +21,8 @@ struct source {
 };
 
 /* Reads the lines of @data (taken) into a source. Return: 0 or -ENOMEM; @data is freed on failure */
-int source_new(struct source **ret, const char *shown, const char *path, char *data, size_t size, unsigned order);
+int source_new(
+    struct source **ret, const char *shown, const char *path, char *data, size_t size, unsigned order);
 struct source *source_free(struct source *s);
 DEFINE_CLEANUP(struct source *, source_free)
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The JSON form, as it comes over the control socket or from a file: what is accepted comes out as it went in. */
+/* The JSON form, as it comes over the control socket or from a file: what is accepted comes out as it went
+ * in. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages are tested against tests/fixtures/config: each FILE.yaml there is loaded, and what a person would read must
- * be FILE.expected. With SUPERVISE_UPDATE_EXPECTED=1 in the environment those files are written instead of compared.
+ * Messages are tested against tests/fixtures/config: each FILE.yaml there is loaded, and what a person would
+ * read must be FILE.expected. With SUPERVISE_UPDATE_EXPECTED=1 in the environment those files are written
+ * instead of compared.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -168,7 +169,8 @@ static void try_typos(const struct key *keys, struct typos *t)
 		}
 		for (size_t i = 0; i <= n; i++)
 			for (const char *c = letters; *c; c++) {
-				snprintf(typo, sizeof(typo), "%.*s%c%s", (int)i, k->name, *c, k->name + i); /* insert */
+				snprintf(typo, sizeof(typo), "%.*s%c%s", (int)i, k->name, *c,
+				    k->name + i); /* insert */
 				try_typo(keys, k, typo, t);
 				if (i == n || k->name[i] == *c)
 					continue;
@@ -261,13 +263,15 @@ static void test_layers_merge_deep_and_a_short_form_replaces_the_map(void **stat
 	    "  limits: {nofile: 100, nproc: 5}\n"
 	    "  capture: {threads: crashed}\n"
 	    "templates:\n"
-	    "  t: {command: x, restart: {factor: 3}, environment: {B: two, C: two}, limits: {nofile: {soft: 10, hard: 20}}}\n"
+	    "  t: {command: x, restart: {factor: 3}, environment: {B: two, C: two}, limits: {nofile: {soft: "
+	    "10, hard: 20}}}\n"
 	    "  u: {extends: t, restart: {limit: 7}, stop: {timeout: 1s}}\n"
 	    "daemons:\n"
 	    "  a: {extends: u, restart: {delay: 9m}, environment: {C: three}}\n"
 	    "  b: {extends: u, restart: always, capture: ptrace}\n"
 	    "  c: {extends: t, restart: {when: {signals: [SEGV]}}, limits: {memory: 1G, cpu: 1500ms}}\n");
-	const struct daemon_config *a = config_find(c, "a"), *b = config_find(c, "b"), *x = config_find(c, "c");
+	const struct daemon_config *a = config_find(c, "a"), *b = config_find(c, "b"),
+				   *x = config_find(c, "c");
 
 	(void)state;
 	assert_int_equal(a->restart.policy, RESTART_ON_FAILURE);
@@ -316,12 +320,14 @@ static void test_layers_merge_deep_and_a_short_form_replaces_the_map(void **stat
 
 static void test_words_of_yaml_stay_text_where_text_is_wanted(void **state)
 {
-	_cleanup_(config_freep) struct config *c = load(
-	    "name: 1e3\n"
-	    "daemons:\n"
-	    "  on: {command: [no, 022, 1e3, 0x10, true, \"null\", 2020-01-01], description: yes, umask: 022, stage: 1.50,\n"
-	    "       environment: {A: no, B: 010, C: true, D: \"\", E: 1:30}}\n"
-	    "  b: {command: x, umask: \"0027\", stop: {signal: 15}, restart: {when: {signals: []}, never: 78}}\n");
+	_cleanup_(config_freep) struct config *c =
+	    load("name: 1e3\n"
+		 "daemons:\n"
+		 "  on: {command: [no, 022, 1e3, 0x10, true, \"null\", 2020-01-01], description: yes, umask: "
+		 "022, stage: 1.50,\n"
+		 "       environment: {A: no, B: 010, C: true, D: \"\", E: 1:30}}\n"
+		 "  b: {command: x, umask: \"0027\", stop: {signal: 15}, restart: {when: {signals: []}, "
+		 "never: 78}}\n");
 	const struct daemon_config *d = config_find(c, "on");
 
 	(void)state;
@@ -348,11 +354,12 @@ static void test_words_of_yaml_stay_text_where_text_is_wanted(void **state)
 
 static void test_instances_have_their_number_in_every_text(void **state)
 {
-	_cleanup_(config_freep) struct config *c = load(
-	    "templates: {w: {command: \"run --rank %i %%i %d\", stage: \"fit-%i\"}}\n"
-	    "daemons:\n"
-	    "  w: {extends: w, instances: 3, environment: {RANK: \"%i\"}, directory: \"d%i\", description: \"${SET}%i\"}\n"
-	    "  v: {extends: w}\n");
+	_cleanup_(config_freep) struct config *c =
+	    load("templates: {w: {command: \"run --rank %i %%i %d\", stage: \"fit-%i\"}}\n"
+		 "daemons:\n"
+		 "  w: {extends: w, instances: 3, environment: {RANK: \"%i\"}, directory: \"d%i\", "
+		 "description: \"${SET}%i\"}\n"
+		 "  v: {extends: w}\n");
 	const struct daemon_config *d = config_find(c, "w/2");
 
 	(void)state;
@@ -374,11 +381,12 @@ static void test_instances_have_their_number_in_every_text(void **state)
 
 static void test_commands_are_split_as_a_shell_splits(void **state)
 {
-	_cleanup_(config_freep) struct config *c = load(
-	    "daemons:\n"
-	    "  a: {command: 'p a\\ b \"c  d\" ''e \"f'' g\"h\"i \"\" \"\\$x \\q\" $y ${PORT}1 ${NONE:-j k} '}\n"
-	    "  b: {command: 'echo \"$HOME\" | wc; $${PORT}', shell: true}\n"
-	    "  c: {command: [\"a b\", '$', \"${SET}${EMPTY:-x}${NONE:-${PORT}}\"]}\n");
+	_cleanup_(config_freep) struct config *c =
+	    load("daemons:\n"
+		 "  a: {command: 'p a\\ b \"c  d\" ''e \"f'' g\"h\"i \"\" \"\\$x \\q\" $y ${PORT}1 ${NONE:-j "
+		 "k} '}\n"
+		 "  b: {command: 'echo \"$HOME\" | wc; $${PORT}', shell: true}\n"
+		 "  c: {command: [\"a b\", '$', \"${SET}${EMPTY:-x}${NONE:-${PORT}}\"]}\n");
 	char **v = config_find(c, "a")->command;
 
 	(void)state;
@@ -406,14 +414,13 @@ static void test_commands_are_split_as_a_shell_splits(void **state)
 
 static void test_merge_keys_and_aliases_work(void **state)
 {
-	_cleanup_(config_freep) struct config *c = load(
-	    "templates:\n"
-	    "  t: &t {command: x, nice: 1, stage: t}\n"
-	    "  u: &u {nice: 2, node: u}\n"
-	    "daemons:\n"
-	    "  a: {<<: *t, nice: 3}\n"
-	    "  b: {stage: b, <<: [*u, *t]}\n"
-	    "  c: *t\n");
+	_cleanup_(config_freep) struct config *c = load("templates:\n"
+							"  t: &t {command: x, nice: 1, stage: t}\n"
+							"  u: &u {nice: 2, node: u}\n"
+							"daemons:\n"
+							"  a: {<<: *t, nice: 3}\n"
+							"  b: {stage: b, <<: [*u, *t]}\n"
+							"  c: *t\n");
 	const struct daemon_config *b = config_find(c, "b");
 
 	(void)state;
@@ -494,14 +501,17 @@ static void test_too_many_daemons_are_refused(void **state)
 
 static void test_a_configuration_survives_json_unchanged(void **state)
 {
-	_cleanup_(config_freep) struct config *c = load(
-	    "name: p\nmonitoring: {log_flush_interval: 250ms, enable_metrics: false}\nstore: none\n"
-	    "daemons:\n"
-	    "  a: {command: [a, 'b c', \"tab\\t\\u00e9\\n\"], environment: {A: 'x=y', B: ''}, umask: 007, nice: -3, node: n,\n"
-	    "      limits: {core: unlimited, nofile: {soft: 5, hard: 9}, rtprio: 9223372036854775807},\n"
-	    "      restart: {when: {exit: [0, 3, 5-7, 255], signals: [INT, 64]}, never: [1, 2], jitter: 33.3%, factor: 1.7},\n"
-	    "      logging: {format: raw, level: debug, max_size: 0, compress: none}, capture: off, autostart: false}\n"
-	    "  b: {command: x, instances: 2}\n");
+	_cleanup_(config_freep) struct config *c =
+	    load("name: p\nmonitoring: {log_flush_interval: 250ms, enable_metrics: false}\nstore: none\n"
+		 "daemons:\n"
+		 "  a: {command: [a, 'b c', \"tab\\t\\u00e9\\n\"], environment: {A: 'x=y', B: ''}, umask: "
+		 "007, nice: -3, node: n,\n"
+		 "      limits: {core: unlimited, nofile: {soft: 5, hard: 9}, rtprio: 9223372036854775807},\n"
+		 "      restart: {when: {exit: [0, 3, 5-7, 255], signals: [INT, 64]}, never: [1, 2], jitter: "
+		 "33.3%, factor: 1.7},\n"
+		 "      logging: {format: raw, level: debug, max_size: 0, compress: none}, capture: off, "
+		 "autostart: false}\n"
+		 "  b: {command: x, instances: 2}\n");
 	_cleanup_json_ cJSON *j1 = config_to_json(c), *j2 = NULL, *parsed = NULL;
 	_cleanup_(config_freep) struct config *back = NULL;
 	_cleanup_(freep) char *t1 = json_print(j1), *t2 = NULL;
@@ -525,14 +535,15 @@ static void test_a_configuration_survives_json_unchanged(void **state)
 	assert_string_equal(back->daemons[0].digest, c->daemons[0].digest);
 }
 
-/* Puts values of every kind in the place of every value: nothing but a refusal or a sound configuration may come of it. */
+/* Puts values of every kind in the place of every value: nothing but a refusal or a sound configuration may
+ * come of it. */
 static void corrupt(cJSON *root, cJSON *at, unsigned *refusals)
 {
-	static const char *const wrong[] = { "null", "true", "-1", "1e300", "0.5", "\"x\"", "\"\"", "[]", "[1]", "{}", "{\"a\":1}",
-		"4294967296" };
+	static const char *const wrong[] = { "null", "true", "-1", "1e300", "0.5", "\"x\"", "\"\"", "[]",
+		"[1]", "{}", "{\"a\":1}", "4294967296" };
 	cJSON *child;
 
-	cJSON_ArrayForEach(child, at) {
+	cJSON_ArrayForEach (child, at) {
 		cJSON saved = *child;
 
 		for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
@@ -568,8 +579,8 @@ static void corrupt(cJSON *root, cJSON *at, unsigned *refusals)
 
 static void test_wrong_json_is_refused_with_a_reason(void **state)
 {
-	_cleanup_(config_freep) struct config *c =
-	    load("daemons: {a: {command: x, limits: {nofile: 5}, environment: {A: b}, umask: 022, stage: s}}\n");
+	_cleanup_(config_freep) struct config *c = load(
+	    "daemons: {a: {command: x, limits: {nofile: 5}, environment: {A: b}, umask: 022, stage: s}}\n");
 	_cleanup_json_ cJSON *j = config_to_json(c);
 	struct config *bad = NULL;
 	struct error err = { "" };
@@ -590,10 +601,11 @@ static void test_wrong_json_is_refused_with_a_reason(void **state)
 
 static void test_the_digest_of_a_daemon_is_over_what_needs_a_restart(void **state)
 {
-	static const char *const same[] = { "restart: never", "stop: {timeout: 3s}", "autostart: false", "description: x",
-		"logging: {keep: 3}", "capture: {source: 5}" };
-	static const char *const other[] = { "nice: 1", "directory: /x", "umask: 022", "environment: {A: b}", "stage: x",
-		"limits: {nofile: 5}", "python: {unbuffered: false}", "capture: ptrace", "experiment: e", "node: n" };
+	static const char *const same[] = { "restart: never", "stop: {timeout: 3s}", "autostart: false",
+		"description: x", "logging: {keep: 3}", "capture: {source: 5}" };
+	static const char *const other[] = { "nice: 1", "directory: /x", "umask: 022", "environment: {A: b}",
+		"stage: x", "limits: {nofile: 5}", "python: {unbuffered: false}", "capture: ptrace",
+		"experiment: e", "node: n" };
 	_cleanup_(config_freep) struct config *plain = load("daemons: {a: {command: x}}\n");
 	char text[200];
 
@@ -628,8 +640,9 @@ static void test_files_are_found_and_a_change_of_any_is_seen(void **state)
 	char folder[] = "/tmp/config-test-XXXXXX", dir[64], path[96], digest[17];
 	_cleanup_(config_freep) struct config *c = NULL;
 	struct config_problems p;
-	static const char *const names[] = { "My Project_1/main.yaml", "My Project_1/vars.env", "My Project_1/more/b.env",
-		"My Project_1/more/a.yaml", "My Project_1/more/b.yaml", "My Project_1/more/skipped.txt" };
+	static const char *const names[] = { "My Project_1/main.yaml", "My Project_1/vars.env",
+		"My Project_1/more/b.env", "My Project_1/more/a.yaml", "My Project_1/more/b.yaml",
+		"My Project_1/more/skipped.txt" };
 
 	(void)state;
 	assert_non_null(mkdtemp(folder));
@@ -638,11 +651,14 @@ static void test_files_are_found_and_a_change_of_any_is_seen(void **state)
 	snprintf(path, sizeof(path), "%s/more", dir);
 	assert_int_equal(mkdir(path, 0700), 0);
 	write_file(folder, names[0],
-	    "include: [\"more/*.yaml\"]\nenv_file: [vars.env, {path: none.env, optional: true}]\ndaemons: {m: {command: m}}\n");
-	write_file(folder, names[1], "# variables\nX=from file\r\nexport Y='single \\n $X' # comment\nZ=\"a\\nb\"\nW=a#b #c\n\n");
+	    "include: [\"more/*.yaml\"]\nenv_file: [vars.env, {path: none.env, optional: true}]\ndaemons: "
+	    "{m: {command: m}}\n");
+	write_file(folder, names[1],
+	    "# variables\nX=from file\r\nexport Y='single \\n $X' # comment\nZ=\"a\\nb\"\nW=a#b #c\n\n");
 	write_file(folder, names[2], "IN_FILE=1\nBOTH=file\n");
 	write_file(folder, names[3],
-	    "daemons: {a: {command: [\"${X}\", \"${Y}\", \"${Z}\", \"${W}\"], directory: here, env_file: b.env, environment: {BOTH: map}}}\n");
+	    "daemons: {a: {command: [\"${X}\", \"${Y}\", \"${Z}\", \"${W}\"], directory: here, env_file: "
+	    "b.env, environment: {BOTH: map}}}\n");
 	write_file(folder, names[4], "templates: {t: {command: t}}\ndaemons: {b: {extends: t}}\n");
 	write_file(folder, names[5], "not read: [");
 	snprintf(path, sizeof(path), "%s/main.yaml", dir);
@@ -730,13 +746,15 @@ static void test_a_run_needs_no_file(void **state)
 static void check_schema(const struct key *keys, const cJSON *map, unsigned *n)
 {
 	for (const struct key *k = keys; k->name; k++) {
-		const cJSON *p = cJSON_GetObjectItemCaseSensitive(json_get_object(map, "properties"), k->name);
+		const cJSON *p =
+		    cJSON_GetObjectItemCaseSensitive(json_get_object(map, "properties"), k->name);
 
 		assert_non_null(p);
 		assert_non_null(json_get_string(p, "description", NULL));
 		(*n)++;
 		if (k->slot == SLOT_MAP && !(k->flags & KEY_LATER))
-			check_schema(k->keys, json_get_array(p, "anyOf") ? json_get_array(p, "anyOf")->child : p, n);
+			check_schema(
+			    k->keys, json_get_array(p, "anyOf") ? json_get_array(p, "anyOf")->child : p, n);
 	}
 }
 

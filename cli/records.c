@@ -495,27 +495,49 @@ static int read_current(struct records *s, const struct filtered *to)
 	return r;
 }
 
+/* FILE.log.TIME, FILE.log.TIME.zst; not the unfinished ones */
+static int is_rotated(const struct dirent *e)
+{
+	return strstr(e->d_name, ".log.") && !ends_with(e->d_name, ".tmp");
+}
+
+/* The names of one daemon's files ascend with time. */
 static int read_rotated(struct records *s, const struct filtered *to)
 {
+	struct dirent **list = NULL;
 	char folder[PATH_MAX];
-	_cleanup_(closedirp) DIR *d = opendir(path_format(folder, sizeof(folder), s->c->paths.state, "log"));
-	struct dirent *e;
-	int r = 0;
+	int n = scandir(path_format(folder, sizeof(folder), s->c->paths.state, "log"), &list, is_rotated, alphasort), r = 0;
+	_cleanup_(closep) int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	while (d && !r && (e = readdir(d))) {
+	for (int i = 0; i < n; i++) {
 		struct log_file l = { .fd = -1 };
 
-		/* FILE.log.TIME, FILE.log.TIME.zst; not the unfinished ones */
-		if (!strstr(e->d_name, ".log.") || ends_with(e->d_name, ".tmp"))
-			continue;
-		l.fd = openat(dirfd(d), e->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-		if (l.fd < 0)
-			continue;
-		snprintf(l.name, sizeof(l.name), "%s", e->d_name);
-		r = ends_with(l.name, ".zst") ? read_compressed(l.fd, l.name, to) : drain_file(&l, to);
-		close(l.fd);
-		text_free(&l.rest);
+		if (!r && dir >= 0)
+			l.fd = openat(dir, list[i]->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+		if (l.fd >= 0) {
+			snprintf(l.name, sizeof(l.name), "%s", list[i]->d_name);
+			r = ends_with(l.name, ".zst") ? read_compressed(l.fd, l.name, to) : drain_file(&l, to);
+			close(l.fd);
+			text_free(&l.rest);
+		}
+		free(list[i]);
 	}
+	free(list);
+	return r;
+}
+
+/* The rotated files are looked at only when the current ones have too little. */
+static int read_files(struct records *s, const struct filtered *to, struct keeper *k)
+{
+	_cleanup_(keeper_free) struct keeper current = { .limit = k->limit };
+	struct filtered to_current = { s, to->f, keep, &current };
+	int r = read_current(s, &to_current);
+
+	if (!r && (!k->limit || current.n <= k->limit))
+		r = read_rotated(s, to);
+	k->cut |= current.cut;
+	for (size_t i = 0; i < current.n && !r; i++)
+		r = keep(&current.items[i].r, k);
 	return r;
 }
 
@@ -573,11 +595,8 @@ int records_read(struct records *s, const struct record_filter *f, uint64_t limi
 		r = read_spool(s, i, store, &to);
 	if (!r && store)
 		r = query_store(store, &to, limit);
-	if (!r && s->lines_in_files && f->kind == RECORD_LOG) {
-		r = read_current(s, &to);
-		if (!r && (!limit || k.n < limit))
-			r = read_rotated(s, &to);
-	}
+	if (!r && s->lines_in_files && f->kind == RECORD_LOG)
+		r = read_files(s, &to, &k);
 	if (r)
 		return r < 0 ? cli_fail(CLI_TRY_AGAIN, NULL, "%s", strerror(-r)) : r;
 	keeper_sort(&k);

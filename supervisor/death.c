@@ -559,10 +559,13 @@ static void on_written(int status, void *userdata)
 			unlink(path_format(path, sizeof(path), s->paths.runtime, "pending/%s", x->snapshot.snapshot));
 	}
 	if (summary && !x->stop_timeout) { /* "did not stop within 10s" says more than "SIGKILL" */
-		const char *where = json_get_string(summary, "where", NULL);
+		const char *where = json_get_string(summary, "where", NULL), *what = json_get_string(summary, "cause", "ended");
+		const char *words = strstr(json_get_string(summary, "sentence", ""), "last words ");
 
-		snprintf(cause, sizeof(cause), where ? "%s in %s" : "%s%s", json_get_string(summary, "cause", "ended"),
-		    where ? where : "");
+		if (where)
+			snprintf(cause, sizeof(cause), "%s in %s", what, where);
+		else
+			snprintf(cause, sizeof(cause), words ? "%s: %s" : "%s", what, words ? words + strlen("last words ") : "");
 	}
 	snprintf(path, sizeof(path), "%s", x->report_path);
 	memcpy(crash_id, x->crash_id, sizeof(crash_id));

@@ -127,7 +127,7 @@ static const struct key keys_store[] = {
 };
 
 static const struct key keys_when[] = {
-	{ "exit", SLOT_CODES, 0, DAEMON(restart.when_exit), 0, 255, .otherwise = "1-127",
+	{ "exit", SLOT_CODES, 0, DAEMON(restart.when_exit), 0, 255, .otherwise = "1-255",
 	    .also = "exits codes exit_codes",
 	    .doc = "Exit codes that count as failure: a list of codes and ranges, as [1-127, 255]." },
 	{ "signals", SLOT_SIGNALS, 0, DAEMON(restart.when_signals), .otherwise = "all", .also = "signal",

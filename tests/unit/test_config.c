@@ -224,7 +224,7 @@ static void test_defaults_are_the_documented_ones(void **state)
 	assert_false(bit(d->restart.when_exit, 0));
 	assert_true(bit(d->restart.when_exit, 1));
 	assert_true(bit(d->restart.when_exit, 127));
-	assert_false(bit(d->restart.when_exit, 128));
+	assert_true(bit(d->restart.when_exit, 255));
 	assert_true(d->restart.when_signals == UINT64_MAX);
 	for (unsigned i = 0; i < 256; i++)
 		assert_false(bit(d->restart.never, i));

@@ -61,7 +61,7 @@ def test_worker_crash_names_function_and_line_in_report_event_and_log(p):
     details = json.loads(details)
     equal(details["crash_id"], id_)
     equal(details["signal"], "SIGSEGV")
-    report, = p.reports()
+    report, = [r for r in p.reports() if r["daemon"] == "worker"]
     equal(report["crash_id"], id_, "one id in report and event")
     check("Section::get" in report["summary"]["where"] and where in report["summary"]["where"], report["summary"])
     for name in ("Section::get", "read_settings", "resample", "Worker::process", "Worker::run"):

@@ -114,7 +114,7 @@ static void test_what_was_put_is_there_after_reopening(void **state)
 static void test_changes_are_coalesced_into_one_snapshot(void **state)
 {
 	struct registry *r = NULL;
-	_cleanup_(freep) char *before = NULL, *after = NULL;
+	_cleanup_(freep) char *after = NULL;
 	struct stat a, b;
 	char path[96], name[16];
 

@@ -184,7 +184,7 @@ static void test_numbers_go_on_after_reopening(void **state)
 static void test_a_second_producer_is_refused(void **state)
 {
 	struct fixture *f = *state;
-	_cleanup_(spool_closep) struct spool *s = open_spool(f->folder, NULL);
+	_cleanup_(spool_closep) __attribute__((unused)) struct spool *s = open_spool(f->folder, NULL);
 	struct spool *second = NULL;
 	struct error err;
 

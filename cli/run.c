@@ -76,35 +76,52 @@ static void print_lines(struct follower *f)
 	}
 }
 
-static void read_to_end(struct follower *f)
+/* A step of reading, so that signals are seen however fast the command writes. Return: whether the end was reached */
+static bool read_some(struct follower *f)
 {
 	char buf[65536];
-	ssize_t n;
+	ssize_t n = 0;
 
-	while (f->fd >= 0 && (n = read(f->fd, buf, sizeof(buf))) > 0) {
+	for (int i = 0; i < 16 && f->fd >= 0 && !f->broken; i++) {
+		n = read(f->fd, buf, sizeof(buf));
+		if (n <= 0)
+			break;
 		text_add_bytes(&f->rest, buf, (size_t)n);
 		print_lines(f);
 	}
+	return n <= 0;
 }
 
-/* What is new, through a rotation too: the old file is read to its end once it has its new name. */
-static void drain(struct follower *f)
+/*
+ * What is new, through a rotation too: the old file is read to its end once it has its new name.
+ * Return: whether all of it was read
+ */
+static bool drain(struct follower *f)
 {
 	struct stat st;
+	bool end = read_some(f);
 
-	read_to_end(f);
-	while (stat(f->path, &st) == 0 && (f->fd < 0 || st.st_ino != f->inode)) {
-		read_to_end(f);
+	while (end && stat(f->path, &st) == 0 && (f->fd < 0 || st.st_ino != f->inode)) {
+		end = read_some(f); /* what was written before the renaming */
+		if (!end)
+			break;
 		if (f->fd >= 0)
 			close(f->fd);
 		f->fd = open(f->path, O_RDONLY | O_CLOEXEC);
 		if (f->fd < 0 || fstat(f->fd, &st) < 0)
 			break;
 		f->inode = st.st_ino;
-		read_to_end(f);
+		end = read_some(f);
 	}
 	if (fflush(stdout) == EOF && errno == EPIPE)
 		f->broken = true;
+	return end || f->broken;
+}
+
+static void drain_all(struct follower *f)
+{
+	while (!drain(f))
+		;
 }
 
 /* @sig: to be sent to all of it; 0: it is stopped */
@@ -224,7 +241,7 @@ static int begin(struct cli *c, const struct paths *p, const char *daemon, char 
 	_cleanup_(config_freep) struct config *empty = NULL, *config = NULL;
 	_cleanup_json_ cJSON *j = NULL, *request = cJSON_CreateObject();
 	_cleanup_(freep) char *text = NULL;
-	char file[64], path[PATH_MAX];
+	char file[64], path[PATH_MAX], **own;
 	struct error err = { "" };
 	int r;
 
@@ -236,10 +253,11 @@ static int begin(struct cli *c, const struct paths *p, const char *daemon, char 
 		    c->o.args[0], strerror(-r));
 	config->daemons[0].umask = (int)umask(077);
 	umask((mode_t)config->daemons[0].umask);
-	config->daemons[0].environment = environment;
+	own = config->daemons[0].environment;
+	config->daemons[0].environment = environment; /* lent */
 	r = launch_supervisor(p, empty, &err);
 	j = r < 0 ? NULL : config_to_json(config);
-	config->daemons[0].environment = NULL;
+	config->daemons[0].environment = own;
 	if (r < 0)
 		return cli_fail(CLI_OWN_FAILURE, "supervise doctor looks for the usual causes", "%s", err.text);
 	text = j ? json_print(j) : NULL;
@@ -320,7 +338,7 @@ static int follow(struct cli *c, const struct paths *p, const char *daemon, stru
 	struct follower f = { .fd = -1 };
 	char folder[PATH_MAX], events[4096];
 	struct error err = { "" };
-	bool stopped = false, started = false;
+	bool stopped = false, started = false, all_read = true;
 	int code = -1, r = 0;
 
 	path_format(f.path, sizeof(f.path), p->state, "log/%s.log", daemon);
@@ -333,7 +351,7 @@ static int follow(struct cli *c, const struct paths *p, const char *daemon, stru
 		struct pollfd fds[] = { { control_get_fd(*control), POLLIN, 0 }, { watch, POLLIN, 0 }, { sig_fd, POLLIN, 0 } };
 		_cleanup_json_ cJSON *line = NULL;
 
-		if (poll(fds, ARRAY_SIZE(fds), -1) < 0) {
+		if (poll(fds, ARRAY_SIZE(fds), all_read ? -1 : 0) < 0) {
 			if (errno != EINTR)
 				return cli_fail(CLI_OWN_FAILURE, NULL, "poll: %s", strerror(errno));
 			continue;
@@ -346,7 +364,7 @@ static int follow(struct cli *c, const struct paths *p, const char *daemon, stru
 		}
 		while (read(watch, events, sizeof(events)) > 0)
 			;
-		drain(&f);
+		all_read = drain(&f);
 		if (f.broken && !stopped) { /* as a pipeline ends its writer when the reader leaves */
 			forward(p, daemon, 0);
 			stopped = true;
@@ -355,7 +373,7 @@ static int follow(struct cli *c, const struct paths *p, const char *daemon, stru
 			const char *error = json_get_string(line, "error", NULL);
 
 			if (json_get_bool(line, "ended", false)) {
-				drain(&f);
+				drain_all(&f);
 				code = f.broken ? 128 + SIGPIPE : hand_on(c, line);
 			} else if (json_get_bool(line, "ok", false)) {
 				started = true;

@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -40,6 +41,13 @@ enum {
 	EVENT_MS = 20000, /* a loaded machine, and sanitizers */
 	EXIT_MS = 20000,
 };
+
+/* The beginning of /proc/PID/syscall in pause(2): the call of its own, or ppoll(2) where there is none. */
+#ifdef SYS_pause
+#define PAUSE_CALL "34 "
+#else
+#define PAUSE_CALL "73 "
+#endif
 
 static char build[PATH_MAX], runtime_[PATH_MAX];
 
@@ -543,12 +551,26 @@ static void test_all_threads_are_in_the_report(void **state)
 	check_threads(CAPTURE_PTRACE);
 }
 
+static void wait_until_paused(pid_t pid)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", (int)pid);
+	for (int i = 0; i < 2000; i++) {
+		_cleanup_(freep) char *text = NULL;
+
+		if (file_read(AT_FDCWD, path, 1024, &text, NULL) == 0 && !strncmp(text, PAUSE_CALL, strlen(PAUSE_CALL)))
+			return;
+		usleep(5000);
+	}
+	fail_msg("pid %d does not wait", (int)pid);
+}
+
 static void check_sent_signal(enum capture_mode mode)
 {
 	_cleanup_(capture_stopp) struct capture *c = start();
 	_cleanup_outcome_ struct outcome o = { 0 };
 	int gate[2] = { -1, -1 }, null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	char wchan[64] = "", path[64];
 	uint64_t ended;
 
 	if (mode == CAPTURE_PTRACE)
@@ -559,14 +581,7 @@ static void check_sent_signal(enum capture_mode mode)
 		close(gate[0]);
 		assert_int_equal(capture_trace(c, o.pid, gate[1]), 0);
 	}
-	snprintf(path, sizeof(path), "/proc/%d/syscall", (int)o.pid);
-	for (int i = 0; i < 2000 && strncmp(wchan, "34 ", 3) != 0; i++) { /* pause(2) */
-		_cleanup_(freep) char *text = NULL;
-
-		usleep(5000);
-		if (file_read(AT_FDCWD, path, 1024, &text, NULL) == 0)
-			snprintf(wchan, sizeof(wchan), "%.60s", text);
-	}
+	wait_until_paused(o.pid);
 	kill(o.pid, SIGSEGV);
 	o.status = wait_for(o.pid, &ended);
 	assert_true(next_event(c, &o.event, EVENT_MS));
@@ -582,6 +597,47 @@ static void test_a_signal_from_outside_names_its_sender(void **state)
 	(void)state;
 	check_sent_signal(CAPTURE_PRELOAD);
 	check_sent_signal(CAPTURE_PTRACE);
+}
+
+/* Upgraded or removed while it runs: what is in memory is enough to unwind, and no other file gives it wrong names. */
+static void test_a_program_whose_file_is_gone_is_unwound(void **state)
+{
+	_cleanup_(capture_stopp) struct capture *c = start();
+	_cleanup_outcome_ struct outcome o = { 0 };
+	_cleanup_(freep) char *data = NULL;
+	char path[PATH_MAX];
+	const cJSON *f, *m;
+	uint64_t ended;
+	size_t size;
+	int n = 0;
+
+	(void)state;
+	path_format(path, sizeof(path), runtime_, "short-lived");
+	assert_int_equal(file_read(AT_FDCWD, fixture("crash"), 64 << 20, &data, &size), 0);
+	assert_int_equal(file_replace(AT_FDCWD, path, data, size, 0700, 0), 0);
+	o.pid = launch(path, "wait", true, -1, 2);
+	wait_until_paused(o.pid);
+	assert_int_equal(file_replace(AT_FDCWD, path, "something else", 14, 0700, 0), 0);
+	kill(o.pid, SIGSEGV);
+	o.status = wait_for(o.pid, &ended);
+	assert_true(next_event(c, &o.event, EVENT_MS));
+	make_report(&o, "short-lived", CAPTURE_PRELOAD);
+	cJSON_ArrayForEach(f, json_get_array(crashed(&o), "frames")) {
+		if (!strstr(json_get_string(f, "module", ""), "short-lived"))
+			continue;
+		assert_null(json_get_string(f, "function", NULL));
+		assert_string_equal(json_get_string(f, "trust", ""), "cfi");
+		n++;
+	}
+	assert_int_equal(n, 3); /* waiting, main, _start */
+	cJSON_ArrayForEach(m, json_get_array(o.report, "modules")) {
+		if (strstr(json_get_string(m, "path", ""), "short-lived")) {
+			assert_true(json_get_bool(m, "deleted", false));
+			assert_true(strlen(json_get_string(m, "build_id", "")) >= 16);
+			return;
+		}
+	}
+	fail_msg("not among the modules");
 }
 
 static void check_descendant(const char *what, enum capture_mode mode)
@@ -739,11 +795,7 @@ static void test_a_tracer_that_goes_leaves_its_daemon_running(void **state)
 	pid = launch(fixture("crash"), "wait", false, gate[0], 2);
 	close(gate[0]);
 	assert_int_equal(capture_trace(c, pid, gate[1]), 0);
-	for (int i = 0; i < 2000; i++) {
-		usleep(5000);
-		if (proc_read_stat(pid, &st) == 0 && !strcmp(st.comm, "crash") && st.state == 'S')
-			break;
-	}
+	wait_until_paused(pid);
 	capture_stop(c);
 	assert_int_equal(proc_read_stat(pid, &st), 0);
 	assert_int_equal(st.state, 'S');
@@ -927,6 +979,7 @@ int main(void)
 		cmocka_unit_test(test_a_static_program_is_captured_when_traced),
 		cmocka_unit_test(test_all_threads_are_in_the_report),
 		cmocka_unit_test(test_a_signal_from_outside_names_its_sender),
+		cmocka_unit_test(test_a_program_whose_file_is_gone_is_unwound),
 		cmocka_unit_test(test_what_a_daemon_starts_is_captured_too),
 		cmocka_unit_test(test_handlers_and_threads_of_the_program_work_as_without_us),
 		cmocka_unit_test(test_job_control_works_when_traced),

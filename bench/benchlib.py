@@ -5,6 +5,7 @@ A script runs every tool as the same ordinary user, in one run, inside a Scope (
 and leaves nothing behind. A tool gets the same services and, where it can, captures their output.
 """
 import argparse
+import fcntl
 import glob
 import json
 import os
@@ -39,6 +40,9 @@ def parse(description, n, n_help, more=None):
     p.add_argument("--n", type=int, default=n, help=f"{n_help} (default {n})")
     p.add_argument("--json", action="store_true", help="JSON instead of a table")
     p.add_argument("--supervise", metavar="PATH", help="the program to measure (default: $SUPERVISE_BIN, build*/, $PATH)")
+    p.add_argument("--user", default=USER, help=f"ordinary user to become, for root (default {USER}; made if need be)")
+    p.add_argument("--realtime", action="store_true", help="for root: everything measured runs under SCHED_FIFO, so that "
+                   "other work on the machine is not measured too")
     p.add_argument("--keep", action="store_true", help="keep the folder with configurations and logs, and say where it is")
     if more:
         more(p)
@@ -57,21 +61,24 @@ def parse(description, n, n_help, more=None):
 def become_user(args):
     """Replaces root by an ordinary user: a supervisor without root is not measured as root."""
     try:
-        who = pwd.getpwnam(USER)
+        who = pwd.getpwnam(args.user)
     except KeyError:
-        subprocess.run(["useradd", "--system", "--create-home", "--shell", "/bin/sh", USER], check=True)
-        who = pwd.getpwnam(USER)
+        subprocess.run(["useradd", "--system", "--create-home", "--shell", "/bin/sh", args.user], check=True)
+        who = pwd.getpwnam(args.user)
     drop = ["setpriv", "--reuid", str(who.pw_uid), "--regid", str(who.pw_gid), "--clear-groups"]
     script = os.path.abspath(sys.argv[0])
     if subprocess.run(drop + ["test", "-r", script]).returncode:
-        sys.exit(f"{script} cannot be read by the user {USER}; use tools/as-user, or a checkout that it can read")
-    env = {"HOME": who.pw_dir, "USER": USER, "LOGNAME": USER, "LANG": "C.UTF-8", "TERM": os.environ.get("TERM", "dumb"),
+        sys.exit(f"{script} cannot be read by the user {args.user}; use tools/as-user, or a checkout that it can read")
+    env = {"HOME": who.pw_dir, "USER": args.user, "LOGNAME": args.user, "LANG": "C.UTF-8",
+           "TERM": os.environ.get("TERM", "dumb"),
            "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
     binary = args.supervise or os.environ.get("SUPERVISE_BIN")
     if binary:
         env["SUPERVISE_BIN"] = os.path.abspath(binary)
     os.chdir("/")
-    os.execvpe("setpriv", drop + ["python3", "-B", script] + sys.argv[1:], env)
+    if args.realtime:
+        drop = ["chrt", "--fifo", "1"] + drop
+    os.execvpe(drop[0], drop + ["python3", "-B", script] + sys.argv[1:], env)
 
 
 def find_supervise(args):
@@ -112,12 +119,14 @@ def machine(tools):
     except OSError:
         pass
     return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "system": system,
-            "load": round(os.getloadavg()[0], 1), "versions": {t.name: t.version() for t in tools}}
+            "load": round(os.getloadavg()[0], 1), "realtime": os.sched_getscheduler(0) == os.SCHED_FIFO,
+            "versions": {t.name: t.version() for t in tools}}
 
 
 def machine_line(m):
     versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
-    return f"{m['cores']} x {m['cpu']}, Linux {m['kernel']}, {m['system']}; {versions}; load before: {m['load']}"
+    return f"{m['cores']} x {m['cpu']}, Linux {m['kernel']}, {m['system']}; {versions}; load before: {m['load']}" + (
+        "; all under SCHED_FIFO" if m["realtime"] else "")
 
 
 def markdown(head, rows):
@@ -319,7 +328,8 @@ class Scope:
     """What is started here ends here: see scope.c."""
 
     def __init__(self, bench, env, cwd):
-        self.process = subprocess.Popen([bench.program("scope")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, cwd=cwd)
+        self.process = subprocess.Popen([bench.program("scope")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env,
+                                        cwd=cwd)
         self.ended = {}  # pid -> wait status, of orphans too
         self.started = []
         self.news = threading.Condition()
@@ -497,14 +507,12 @@ class Supervise(Tool):
     def prepare(self):
         restart = {"policy": "always", "delay": "0s", "jitter": 0, "limit": 0}
         config = {"version": 1, "name": "b", "monitoring": {"enable_metrics": False, "log_flush_interval": "1s"},
-                  "defaults": {"restart": restart, **self.defaults},
+                  "defaults": {"restart": restart},
                   "daemons": {name: {"command": argv} for name, argv in self.services.items()}}
         self.write("supervise.yaml", json.dumps(config, indent=1))  # JSON is YAML
         self.env.update(XDG_STATE_HOME=f"{self.dir}/state", XDG_CONFIG_HOME=f"{self.dir}/config",
                         SUPERVISE_RUNTIME_DIR=f"{self.dir}/run")
         self.runtime = f"{self.dir}/run/b"
-
-    defaults = {}
 
     def command(self):
         return f"exec {shlex.quote(self.binary)} -c {self.dir}/supervise.yaml up >> {self.dir}/up.out 2>&1"
@@ -524,11 +532,6 @@ class Supervise(Tool):
 
     def log_files(self):
         return sorted(glob.glob(f"{self.dir}/state/supervise/b/*/log/*.log*"))
-
-    def json(self, *argv):
-        p = subprocess.run([self.binary, "-c", f"{self.dir}/supervise.yaml", *argv, "--json"], env=self.env, cwd=self.dir,
-                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
-        return [json.loads(x) for x in p.stdout.splitlines()] if argv[0] == "events" else json.loads(p.stdout)
 
     def rows(self):
         """Messages in the store."""
@@ -555,7 +558,7 @@ class Supervise(Tool):
         sizes = {}
         for path in glob.glob(f"{self.runtime}/fifo/*"):
             fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-            size = __import__("fcntl").fcntl(fd, 1032)  # F_GETPIPE_SZ
+            size = fcntl.fcntl(fd, 1032)  # F_GETPIPE_SZ
             os.close(fd)
             sizes[size] = sizes.get(size, 0) + 1
         return sizes
@@ -638,8 +641,8 @@ class Supervisord(Tool):
                 f"childlogdir={self.dir}/log", f"minfds={min(hard, 16000)}", f"directory={self.dir}"]
         for name, argv in self.services.items():
             log = f"{self.dir}/log/{name}.log" if self.log else "NONE"
-            text += [f"[program:{name}]", f"command={shlex.join(argv)}".replace("%", "%%"), "autorestart=true", "startsecs=0",
-                     "startretries=1000000", f"stdout_logfile={log}", "redirect_stderr=true"]
+            text += [f"[program:{name}]", f"command={shlex.join(argv)}".replace("%", "%%"), "autorestart=true",
+                     "startsecs=0", "startretries=1000000", f"stdout_logfile={log}", "redirect_stderr=true"]
         self.write("supervisord.conf", "\n".join(text) + "\n")
         os.makedirs(f"{self.dir}/log", exist_ok=True)
 

@@ -385,13 +385,6 @@ static bool is_ours(const struct daemon *d, pid_t pid)
 	return d->e.nonce[0] && proc_read_environ(pid, "SUPERVISE_NONCE", &nonce) == 0 && !strcmp(nonce, d->e.nonce);
 }
 
-static int by_pid(const void *a, const void *b)
-{
-	pid_t x = *(const pid_t *)a, y = *(const pid_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 /*
  * Whether anything is left after the first process was reaped. Cheap when nothing is: its group is asked with
  * signal 0, and whatever had left the group has been reparented to us (or the keeper), so it is an unknown child.
@@ -436,7 +429,7 @@ static bool anything_left(struct daemon *d)
 		if (!known)
 			known = supervisor_known_pids(d->s, NULL, &n_known);
 		for (size_t k = 0; k < n; k++)
-			if (!bsearch(&children[k], known, known ? n_known : 0, sizeof(*known), by_pid) && is_ours(d, children[k]))
+			if (!pid_listed(known, known ? n_known : 0, children[k]) && is_ours(d, children[k]))
 				return true;
 	}
 	return false;

@@ -403,11 +403,6 @@ static void on_capture(int events, void *userdata)
 
 /* --- signals ------------------------------------------------------------------------------------------------------ */
 
-static bool is_known(const pid_t *known, size_t n, pid_t pid)
-{
-	return bsearch(&pid, known, n, sizeof(*known), by_pid);
-}
-
 /*
  * Orphans of our daemons become our children, and are reaped here. First processes and helpers are left to whoever
  * watches their pidfd; only when one of those is in the way (the kernel shows the first dead child, not the next) are all
@@ -425,7 +420,7 @@ static void reap_orphans(struct supervisor *s)
 			return;
 		if (!known)
 			known = supervisor_known_pids(s, NULL, &n_known);
-		if (!known || is_known(known, n_known, si.si_pid))
+		if (!known || pid_listed(known, n_known, si.si_pid))
 			break;
 		if (si.si_code != CLD_EXITED && si.si_code != CLD_KILLED && si.si_code != CLD_DUMPED)
 			break; /* a stop of something the capture thread traces: not ours to take */
@@ -436,7 +431,7 @@ static void reap_orphans(struct supervisor *s)
 	for (size_t i = 0; known && i < n; i++) {
 		struct proc_stat st;
 
-		if (!is_known(known, n_known, children[i]) && proc_read_stat(children[i], &st) == 0 && st.state == 'Z')
+		if (!pid_listed(known, n_known, children[i]) && proc_read_stat(children[i], &st) == 0 && st.state == 'Z')
 			waitid(P_PID, (id_t)children[i], &si, WEXITED | WNOHANG | __WNOTHREAD);
 	}
 }

@@ -53,6 +53,11 @@ static int by_pid(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+bool pid_listed(const pid_t *sorted, size_t n, pid_t pid)
+{
+	return n && bsearch(&pid, sorted, n, sizeof(*sorted), by_pid);
+}
+
 static bool carries_nonce(pid_t pid, const char *nonce)
 {
 	_cleanup_(freep) char *value = NULL;
@@ -75,7 +80,7 @@ int tree_scan(const struct tree_key *key, const pid_t *known, size_t n_known, st
 	for (size_t i = 0; i < t.n; i++) {
 		struct process *p = &t.items[i];
 
-		if (p->pid == me || p->pid == key->keeper || bsearch(&p->pid, known, n_known, sizeof(*known), by_pid)) {
+		if (p->pid == me || p->pid == key->keeper || pid_listed(known, n_known, p->pid)) {
 			p->pid = 0; /* never */
 			continue;
 		}

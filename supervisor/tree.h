@@ -28,6 +28,9 @@ struct tree_key {
 	pid_t keeper;
 };
 
+/* Whether @pid is among @n pids in ascending order; @sorted may be NULL when @n is 0. */
+bool pid_listed(const pid_t *sorted, size_t n, pid_t pid);
+
 /**
  * tree_scan() - find all living members; zombies are none
  * @known:      pids that are another daemon's first process or helpers of ours: never members; sorted ascending

@@ -116,14 +116,14 @@ def test_every_numbered_line_of_every_incarnation_is_there_once(p):
     for x in p.log_lines("worker"):
         m = re.match(r"line (\d+): ", x["message"])
         if m:
-            by_run.setdefault(x["pid"], []).append(int(m.group(1)))
+            by_run.setdefault(x["run"], []).append(int(m.group(1)))
     equal(len(by_run), 5, "incarnations")
     for got in by_run.values():
         assert_each_once(got, first=1)
-    rows = p.sql("select pid, message from pipeline_logs where daemon = 'worker' and message like 'line %' order by cursor")
+    rows = p.sql("select run, message from pipeline_logs where daemon = 'worker' and message like 'line %' order by cursor")
     stored = {}
-    for pid, message in rows:
-        stored.setdefault(pid, []).append(int(re.match(r"line (\d+)", message).group(1)))
+    for run, message in rows:
+        stored.setdefault(run, []).append(int(re.match(r"line (\d+)", message).group(1)))
     equal(stored, by_run, "the store has what the file has")
     equal(len(p.reports()), 4 + 1, "four crashes and the pipeline")
     groups = {r["fingerprint"]["group"] for r in p.reports() if r["daemon"] == "worker"}

@@ -370,18 +370,6 @@ static void print_header(const struct cli *c, const struct view_of *v)
 	}
 }
 
-static bool changed_on_disk(const struct cli *c)
-{
-	_cleanup_(freep) char *text = NULL;
-	_cleanup_json_ cJSON *j = NULL;
-	_cleanup_(config_freep) struct config *running = NULL;
-	char path[PATH_MAX], digest[17];
-
-	return file_read(AT_FDCWD, path_format(path, sizeof(path), c->paths.runtime, "config.json"), 64 << 20, &text, NULL) == 0 &&
-	    json_parse(text, strlen(text), &j, NULL) == 0 && config_from_json(j, &running, NULL) == 0 && running->files[0] &&
-	    config_files_digest(running, digest) == 0 && strcmp(digest, running->digest);
-}
-
 /* Is a daemon as somebody wanted it? */
 static bool as_wanted(const cJSON *d)
 {
@@ -424,7 +412,7 @@ int verb_status(struct cli *c)
 	if (r)
 		goto out;
 	add_usage(v.daemons);
-	changed = v.supervisor && changed_on_disk(c);
+	changed = v.supervisor && cli_config_changed(c);
 	code = exit_code(&v);
 	if (c->o.json) {
 		_cleanup_json_ cJSON *j = cJSON_CreateObject();

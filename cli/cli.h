@@ -140,6 +140,9 @@ void cli_look_at_terminal(struct cli *c);
 /* Fills in file, project and paths. Return: 0, or an exit code after a message */
 int cli_find_project(struct cli *c, const struct cli_verb *v);
 
+/* Whether a file of the configuration in force is not what the supervisor has read, or is gone. */
+bool cli_config_changed(const struct cli *c);
+
 /* "" when colour is off. */
 const char *cli_sgr(const struct cli *c, const char *code);
 

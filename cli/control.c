@@ -138,16 +138,8 @@ static int connect_or_launch(struct cli *c, struct control **ret, bool *ret_laun
 
 	*ret_launched = false;
 	if (control_connect(ret, &c->paths, &err) == 0) {
-		_cleanup_(freep) char *text = NULL;
-		_cleanup_json_ cJSON *j = NULL;
-		_cleanup_(config_freep) struct config *running = NULL;
-		char path[PATH_MAX], digest[17];
-
-		/* has the file changed since? */
-		if (file_read(AT_FDCWD, path_format(path, sizeof(path), c->paths.runtime, "config.json"), 64 << 20, &text, NULL) == 0 &&
-		    json_parse(text, strlen(text), &j, NULL) == 0 && config_from_json(j, &running, NULL) == 0 &&
-		    config_files_digest(running, digest) == 0 && strcmp(digest, running->digest))
-			cli_note(c, "note: %s has changed since it was read; apply it with: supervise reload", running->path);
+		if (cli_config_changed(c))
+			cli_note(c, "note: %s has changed since it was read; apply it with: supervise reload", c->file ? c->file : "the file");
 		return 0;
 	}
 	r = load(c, &config);
@@ -155,7 +147,8 @@ static int connect_or_launch(struct cli *c, struct control **ret, bool *ret_laun
 		return r;
 	r = launch_supervisor(&c->paths, config, &err);
 	if (r < 0)
-		return cli_fail(r == -EACCES || r == -EPERM ? CLI_PERMISSION : r == -EAGAIN ? CLI_TRY_AGAIN : CLI_UNAVAILABLE, "supervise doctor looks for the usual causes", "%s", err.text);
+		return cli_fail(r == -EACCES || r == -EPERM ? CLI_PERMISSION : r == -EAGAIN ? CLI_TRY_AGAIN : CLI_UNAVAILABLE,
+		    "supervise doctor looks for the usual causes", "%s", err.text);
 	*ret_launched = r == 0;
 	if (control_connect(ret, &c->paths, &err) < 0)
 		return cli_fail(CLI_UNAVAILABLE, NULL, "%s", err.text);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -240,6 +241,44 @@ static void look_at_helpers(struct findings *f)
 		finding(f, "ok", "installation", "all helpers are there: %.*s", (int)(strrchr(path, '/') - path), path);
 }
 
+/* It is linked with the unwinder and the symbol reader, so a missing library shows here first. */
+static void look_at_symbolizer(struct findings *f)
+{
+	char path[PATH_MAX];
+	struct error err;
+	int fds[2], status = 0;
+	pid_t pid;
+
+	if (paths_helper("supervise-symbolizer", path, &err) < 0 || pipe2(fds, O_CLOEXEC) < 0)
+		return; /* said already */
+	pid = fork();
+	if (!pid) {
+		int null = open("/dev/null", O_RDWR);
+
+		/* an empty snapshot, and an empty report on descriptor 3 */
+		if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 || dup2(fds[0], 3) < 0)
+			_exit(126);
+		if (fds[0] == 3)
+			fcntl(3, F_SETFD, 0);
+		execl(path, path, (char *)NULL);
+		_exit(126);
+	}
+	close(fds[0]);
+	if (pid > 0) {
+		write_all(fds[1], "{}", 2);
+		close(fds[1]);
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+	} else {
+		close(fds[1]);
+		status = -1;
+	}
+	if (status == 0)
+		finding(f, "ok", "symbolizer", "runs: crash reports will have functions, files and lines");
+	else
+		finding(f, "bad", "symbolizer", "%s does not run: reports will have no backtrace; start it by hand to see why", path);
+}
+
 static void look_at_capture(struct findings *f)
 {
 	long long yama = read_number("/proc/sys/kernel/yama/ptrace_scope");
@@ -344,10 +383,12 @@ int verb_doctor(struct cli *c)
 	struct findings f = { .c = c };
 	struct error err;
 
+	signal(SIGPIPE, SIG_IGN); /* a helper that does not even read what it is given */
 	json_add_text(j, "schema", "supervise.doctor/1");
 	if (c->o.json)
 		f.list = json_add_array(j, "findings");
 	look_at_helpers(&f);
+	look_at_symbolizer(&f);
 	look_at_capture(&f);
 	look_at_limits(&f);
 	if (!c->have_paths) {

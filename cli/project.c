@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which configuration file and which project a command is about. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -181,4 +182,39 @@ int cli_find_project(struct cli *c, const struct cli_verb *v)
 		cli_note(c, "state: %s", c->paths.state);
 	}
 	return 0;
+}
+
+/* The part of config.json in front of the daemons, which are the bulk of it. Return: NULL when there is none */
+static cJSON *read_head_of_config(const struct cli *c)
+{
+	/* within a string the quotes have backslashes, so this is a member's name */
+	static const char daemons[] = ",\"daemons\":";
+	_cleanup_(freep) char *text = NULL;
+	cJSON *j = NULL;
+	char path[PATH_MAX], *cut;
+
+	if (file_read(AT_FDCWD, path_format(path, sizeof(path), c->paths.runtime, "config.json"), 64 << 20, &text, NULL) < 0)
+		return NULL;
+	cut = strstr(text, daemons);
+	if (cut)
+		strcpy(cut, "}");
+	return json_parse(text, strlen(text), &j, NULL) == 0 ? j : NULL;
+}
+
+bool cli_config_changed(const struct cli *c)
+{
+	_cleanup_json_ cJSON *j = read_head_of_config(c);
+	const cJSON *list = json_get_array(j, "files"), *file;
+	_cleanup_(freep) char **files = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof(*files));
+	struct config running = { .files = files };
+	char digest[17];
+	size_t n = 0;
+
+	cJSON_ArrayForEach(file, list) {
+		if (files && cJSON_IsString(file))
+			files[n++] = file->valuestring;
+	}
+	if (!n)
+		return false; /* it was made without a file */
+	return config_files_digest(&running, digest) < 0 || strcmp(digest, json_get_string(j, "digest", "")) != 0;
 }

@@ -290,15 +290,17 @@ static const struct cli_column columns[] = {
 static void fill_line(const struct cli *c, struct cli_table *t, const cJSON *d, int64_t now_us)
 {
 	_cleanup_text_ struct text last = { 0 };
-	const char *state = json_get_string(d, "state", "unknown");
+	const char *state = json_get_string(d, "state", "unknown"), *look = state;
 	int64_t pid = json_get_i64(d, "pid", 0), restarts = json_get_i64(d, "restarts", 0),
 		limit = json_get_i64(d, "restart_limit", 0), up_ms = json_get_i64(d, "uptime_ms", 0);
 	char buf[48];
 
+	if (!strcmp(state, "exited") && json_get_bool(json_get_object(d, "last_exit"), "failure", false))
+		look = "failed";
 	cli_table_add_line(t);
-	cli_table_set(t, COL_MARK, glyph(c, state), state_colour(state));
+	cli_table_set(t, COL_MARK, glyph(c, look), state_colour(look));
 	cli_table_set(t, COL_NAME, json_get_string(d, "name", ""), NULL);
-	cli_table_set(t, COL_STATE, state, state_colour(state));
+	cli_table_set(t, COL_STATE, state, state_colour(look));
 	snprintf(buf, sizeof(buf), "%lld", (long long)pid);
 	cli_table_set(t, COL_PID, pid ? buf : "-", NULL);
 	cli_table_set(t, COL_UP, pid ? clock_format_duration(up_ms > 0 ? (uint64_t)up_ms : 0, buf) : "-", NULL);
@@ -370,18 +372,6 @@ static void print_header(const struct cli *c, const struct view_of *v)
 	}
 }
 
-static bool changed_on_disk(const struct cli *c)
-{
-	_cleanup_(freep) char *text = NULL;
-	_cleanup_json_ cJSON *j = NULL;
-	_cleanup_(config_freep) struct config *running = NULL;
-	char path[PATH_MAX], digest[17];
-
-	return file_read(AT_FDCWD, path_format(path, sizeof(path), c->paths.runtime, "config.json"), 64 << 20, &text, NULL) == 0 &&
-	    json_parse(text, strlen(text), &j, NULL) == 0 && config_from_json(j, &running, NULL) == 0 && running->files[0] &&
-	    config_files_digest(running, digest) == 0 && strcmp(digest, running->digest);
-}
-
 /* Is a daemon as somebody wanted it? */
 static bool as_wanted(const cJSON *d)
 {
@@ -418,13 +408,15 @@ int verb_status(struct cli *c)
 	_cleanup_text_ struct text table = { 0 };
 	struct view_of v = { .c = c };
 	const cJSON *d;
+	char next[256] = "";
+	int64_t latest_us = 0;
 	bool changed;
 	int r = fetch(&v), code;
 
 	if (r)
 		goto out;
 	add_usage(v.daemons);
-	changed = v.supervisor && changed_on_disk(c);
+	changed = v.supervisor && cli_config_changed(c);
 	code = exit_code(&v);
 	if (c->o.json) {
 		_cleanup_json_ cJSON *j = cJSON_CreateObject();
@@ -449,13 +441,16 @@ int verb_status(struct cli *c)
 		cli_note(c, "! the configuration changed on disk since it was read: supervise reload --dry-run");
 	cJSON_ArrayForEach(d, v.daemons) {
 		const cJSON *x = json_get_object(d, "last_exit");
-		const char *crash = x ? json_get_string(x, "crash_id", NULL) : NULL;
+		const char *crash = json_get_string(x, "crash_id", NULL);
 
-		if (crash && strlen(crash) == 36 && !c->o.quiet) {
-			cli_note(c, "next: supervise crash show %s    supervise logs %s", crash + 28, json_get_string(d, "name", ""));
-			break;
+		if (crash && strlen(crash) == 36 && time_of(x, "at") > latest_us) {
+			latest_us = time_of(x, "at");
+			snprintf(next, sizeof(next), "next: supervise crash show %s    supervise logs %s", crash + 28,
+			    json_get_string(d, "name", ""));
 		}
 	}
+	if (next[0])
+		cli_note(c, "%s", next);
 	if (!v.supervisor)
 		cli_note(c, "next: supervise up");
 	r = code;
@@ -506,7 +501,7 @@ static void show_config(const struct cli *c, const char *name)
 	row(c, "environment", "%s", env.size ? env.data : "");
 	row(c, "restart", "%s, delay %s up to %s, at most %u", restart_policy_to_string(d->restart.policy),
 	    clock_format_duration(d->restart.delay_ms, a), clock_format_duration(d->restart.max_delay_ms, b), d->restart.limit);
-	row(c, "stop", "signal %d, then SIGKILL after %s", d->stop.signal, clock_format_duration(d->stop.timeout_ms, a));
+	row(c, "stop", "%s, then SIGKILL after %s", signal_to_name(d->stop.signal, b), clock_format_duration(d->stop.timeout_ms, a));
 	if (d->place.file)
 		row(c, "defined in", "%s:%u", d->place.file, d->place.line);
 }

@@ -703,7 +703,6 @@ static void spawn_now(struct daemon *d)
 		req.out = fifo_path(d, 0, out);
 		req.err = fifo_path(d, 1, err);
 		req.gate_fd = gate[0];
-		daemon_open_output(d); /* before its first line can be there; again below, once it has a pid */
 		r = spawn(&req, &d->e.id.pid, &d->note_fd);
 	}
 	environment_free(&env);

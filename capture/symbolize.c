@@ -147,6 +147,31 @@ static void name_die(struct symbol *ret, Dwarf_Die *die)
 		set_name(ret, linkage, dwarf_diename(die));
 }
 
+/* Takes "." and "x/.." out of a path: compilers write where they stood. */
+static void tidy_path(char *path)
+{
+	char *out = path + 1, *p = path + 1;
+
+	if (path[0] != '/')
+		return;
+	while (*p) {
+		size_t n = strcspn(p, "/");
+
+		if (n == 2 && p[0] == '.' && p[1] == '.') {
+			if (out > path + 1)
+				for (out--; out > path + 1 && out[-1] != '/'; out--)
+					;
+		} else if (n && !(n == 1 && p[0] == '.')) {
+			memmove(out, p, n);
+			out += n;
+			if (p[n])
+				*out++ = '/';
+		}
+		p += n + (p[n] == '/');
+	}
+	*out = '\0';
+}
+
 static void set_file(struct symbol *ret, const char *file, const char *folder)
 {
 	char path[4096];
@@ -157,6 +182,7 @@ static void set_file(struct symbol *ret, const char *file, const char *folder)
 		snprintf(path, sizeof(path), "%s/%s", folder, file);
 	else
 		snprintf(path, sizeof(path), "%s", file);
+	tidy_path(path);
 	free(ret->file);
 	ret->file = strdup(path);
 }

@@ -294,7 +294,7 @@ static const cJSON *crashed(const struct outcome *o)
 
 static void explain(const struct outcome *o)
 {
-	print_message("%s\n%s\n", json_get_string(json_get_object(o->report, "summary"), "sentence", "-"),
+	print_message("# %s\n# %s\n", json_get_string(json_get_object(o->report, "summary"), "sentence", "-"),
 	    json_get_string(o->report, "traceback", "-"));
 }
 
@@ -399,10 +399,10 @@ static void check_case(const struct expectation *e, enum capture_mode mode)
 	const cJSON *fp;
 
 	if (access(fixture(e->program), X_OK) < 0) {
-		print_message("no %s: left out\n", e->program);
+		print_message("# no %s: left out\n", e->program);
 		return;
 	}
-	print_message("%s %s, %s\n", e->program, e->what, capture_mode_to_string(mode));
+	print_message("# %s %s, %s\n", e->program, e->what, capture_mode_to_string(mode));
 	crash(&o, e->program, e->what, mode);
 	assert_true(WIFSIGNALED(o.status));
 	assert_int_equal(WTERMSIG(o.status), e->signal);
@@ -534,14 +534,14 @@ static void check_threads(enum capture_mode mode)
 		n++;
 		same += json_get_i64(t, "same_as", 0) != 0;
 		if (json_get_bool(t, "not_stopped", false)) {
-			print_message("not all threads stopped in time: left out\n");
+			print_message("# not all threads stopped in time: left out\n");
 			return;
 		}
 	}
 	assert_int_equal(n, 65);
 	assert_true(same > 40); /* two depths of recursion */
 	assert_non_null(strstr(json_get_string(o.report, "traceback", ""), "deep (crash.c:"));
-	print_message("65 threads, %s: held %llu us\n", capture_mode_to_string(mode), (unsigned long long)o.event.held_us);
+	print_message("# 65 threads, %s: held %llu us\n", capture_mode_to_string(mode), (unsigned long long)o.event.held_us);
 }
 
 static void test_all_threads_are_in_the_report(void **state)
@@ -849,7 +849,7 @@ static void test_many_crashes_at_once_are_all_told(void **state)
 			worst = e.held_us;
 	}
 	assert_int_equal(events, N);
-	print_message("%d at once: held %llu us at the most\n", N, (unsigned long long)worst);
+	print_message("# %d at once: held %llu us at the most\n", N, (unsigned long long)worst);
 }
 
 static char *run_and_read(const char *command)

@@ -209,13 +209,18 @@ static void frame_texts(const cJSON *f, char *name, char *place, size_t size)
 		snprintf(place, size, "%s:%lld", base_name(file), (long long)json_get_i64(f, "line", 0));
 }
 
-static bool is_hidden(const cJSON *f, const struct report_render_options *o, bool *first)
+/* Machinery above and below what the program did; unless there is nothing else. */
+static bool hides_noise(const cJSON *frames, const struct report_render_options *o)
 {
-	/* machinery above and below what the program did; the very first frame stays, it says how it ended */
-	bool hide = !o->full && !*first && json_get_bool(f, "noise", false);
+	const cJSON *f;
 
-	*first = false;
-	return hide;
+	if (o->full)
+		return false;
+	cJSON_ArrayForEach(f, frames) {
+		if (!json_get_bool(f, "noise", false))
+			return true;
+	}
+	return false;
 }
 
 static void put_frames(const cJSON *thread, const struct report_render_options *o, struct text *out)
@@ -225,7 +230,7 @@ static void put_frames(const cJSON *thread, const struct report_render_options *
 	struct text line = { 0 };
 	char name[512], place[512];
 	unsigned n = 0, hidden = 0;
-	bool first = true;
+	bool hides = hides_noise(frames, o);
 
 	cJSON_ArrayForEach(f, frames) {
 		frame_texts(f, name, place, sizeof(name));
@@ -242,7 +247,7 @@ static void put_frames(const cJSON *thread, const struct report_render_options *
 		const char *module = json_get_string(f, "module", NULL), *trust = json_get_string(f, "trust", "cfi");
 		int64_t repeated = json_get_i64(f, "repeated", 0);
 
-		if (is_hidden(f, o, &first) || (!o->full && n >= FRAMES_MAX)) {
+		if ((hides && json_get_bool(f, "noise", false)) || (!o->full && n >= FRAMES_MAX)) {
 			hidden++;
 			continue;
 		}

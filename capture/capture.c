@@ -117,6 +117,8 @@ void capture_post_snapshot(struct capture *c, const struct target *t, const sigi
 		.signal = si->si_signo, .held_us = held_us };
 	snprintf(i->event.snapshot, sizeof(i->event.snapshot), "%d-%llu.snap", (int)t->pid,
 	    (unsigned long long)t->start_ticks);
+	memcpy(i->event.daemon, t->daemon, sizeof(t->daemon));
+	memcpy(i->event.run, t->run, sizeof(t->run));
 	pthread_mutex_lock(&c->lock);
 	full = c->queued_bytes > QUEUED_BYTES_MAX;
 	pthread_mutex_unlock(&c->lock);

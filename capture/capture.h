@@ -63,6 +63,11 @@ struct capture_event {
 	uint64_t held_us;  /* from the handler's first instruction, or the stop, to release */
 	char snapshot[256]; /* file name below RUNTIME/pending/, "PID-STARTTICKS.snap" */
 	char reason[128];
+	/*
+	 * SUPERVISE_DAEMON and SUPERVISE_RUN of the process' environment, "" if it had none: by the time a descendant's
+	 * event is read, process and daemon may both be gone. A hint: programs may change their environment.
+	 */
+	char daemon[128], run[40];
 };
 
 /**

@@ -34,6 +34,7 @@ enum {
 	REGIONS_MAX = 8192,
 	THREADS_MAX = 2048,
 	MAPS_BYTES = 8 << 20,
+	ENVIRON_BYTES = 64 << 10,
 	STOP_BUDGET_US = 20000,
 	ROUNDS = 8,
 	SIGNAL_LEVELS = 2,
@@ -153,6 +154,30 @@ struct target_thread *target_add_thread(struct target *t, pid_t tid)
 	return th;
 }
 
+static void take_variable(const char *env, size_t size, const char *name, char *ret, size_t room)
+{
+	size_t n = strlen(name);
+
+	ret[0] = '\0';
+	for (const char *p = env; p < env + size; p += strlen(p) + 1)
+		if (!strncmp(p, name, n) && p[n] == '=') {
+			snprintf(ret, room, "%s", p + n + 1);
+			return;
+		}
+}
+
+static void read_environment(struct target *t)
+{
+	/* the maps come later: their room is free now */
+	ssize_t n = read_proc(t->pid, t->tid, "environ", t->maps, ENVIRON_BYTES);
+
+	if (n < 0)
+		n = 0;
+	t->maps[n] = '\0';
+	take_variable(t->maps, (size_t)n, "SUPERVISE_DAEMON", t->daemon, sizeof(t->daemon));
+	take_variable(t->maps, (size_t)n, "SUPERVISE_RUN", t->run, sizeof(t->run));
+}
+
 void target_begin(struct target *t, pid_t pid, pid_t tid, const uint64_t *regs, uint64_t budget_us)
 {
 	struct target_thread *th;
@@ -181,6 +206,7 @@ void target_begin(struct target *t, pid_t pid, pid_t tid, const uint64_t *regs, 
 	snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
 	n = readlink(path, t->exe, sizeof(t->exe) - 1);
 	t->exe[n > 0 ? n : 0] = '\0';
+	read_environment(t);
 }
 
 int target_read_regs(pid_t tid, struct snapshot_thread *ret)

@@ -46,6 +46,7 @@ struct target {
 	char exe[4096];
 	uint64_t start_ticks;
 	char comm[16];
+	char daemon[128], run[40]; /* from its environment */
 	/* seized, and could not be detached yet: it had not stopped, or died on the way */
 	struct target_leftover {
 		pid_t pid, tid;

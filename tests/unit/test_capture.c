@@ -134,6 +134,7 @@ static pid_t launch(const char *program, const char *what, bool agent, int gate_
 		if (gate_fd >= 0)
 			(void)!read(gate_fd, &go, 1);
 		unsetenv("LD_PRELOAD");
+		setenv("SUPERVISE_DAEMON", "train/0", 1);
 		if (agent) {
 			putenv(preload);
 			putenv(socket_name);
@@ -432,6 +433,7 @@ static void check_case(const struct expectation *e, enum capture_mode mode)
 	assert_non_null(fp);
 	assert_int_equal(strlen(json_get_string(fp, "group", "")), 16);
 	assert_int_equal(strlen(json_get_string(fp, "exact", "")), 16);
+	assert_string_equal(o.event.daemon, "train/0");
 	assert_true(o.event.held_us < 1000000);
 }
 
@@ -803,6 +805,66 @@ static void test_a_tracer_that_goes_leaves_its_daemon_running(void **state)
 	assert_int_equal(wait_for(pid, &ended), SIGTERM);
 }
 
+/* A process that has the capture threads, to be killed. Writes the pid of a traced daemon to @out, if there is one. */
+static pid_t fork_supervisor(bool trace, int out)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		struct capture *c = start();
+		pid_t daemon = getpid();
+		int gate[2];
+
+		if (trace) {
+			if (pipe2(gate, O_CLOEXEC) < 0)
+				_exit(1);
+			daemon = launch(fixture("crash"), "wait", false, gate[0], 2);
+			close(gate[0]);
+			if (capture_trace(c, daemon, gate[1]) < 0)
+				_exit(1);
+		}
+		(void)!write(out, &daemon, sizeof(daemon));
+		for (;;)
+			pause();
+	}
+	return pid;
+}
+
+static void test_a_killed_supervisor_harms_nobody(void **state)
+{
+	struct proc_stat st;
+	uint64_t began, ended;
+	pid_t supervisor, daemon;
+	int p[2];
+
+	(void)state;
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	supervisor = fork_supervisor(true, p[1]);
+	assert_int_equal(read(p[0], &daemon, sizeof(daemon)), sizeof(daemon));
+	wait_until_paused(daemon);
+	kill(supervisor, SIGKILL);
+	assert_int_equal(waitpid(supervisor, NULL, 0), supervisor);
+	assert_int_equal(proc_read_stat(daemon, &st), 0); /* and not dead with it */
+	assert_int_equal(st.state, 'S');
+	kill(daemon, SIGSEGV);
+	assert_int_equal(wait_for(daemon, &ended), SIGSEGV);
+
+	for (int i = 0; i < 12; i++) { /* at some moment of a capture */
+		supervisor = fork_supervisor(false, p[1]);
+		assert_int_equal(read(p[0], &daemon, sizeof(daemon)), sizeof(daemon));
+		daemon = launch(fixture("crash"), "threads", true, -1, 2);
+		began = clock_mono_ms();
+		usleep((useconds_t)(2000 + i * 1500));
+		kill(supervisor, SIGKILL);
+		assert_int_equal(waitpid(supervisor, NULL, 0), supervisor);
+		assert_int_equal(wait_for(daemon, &ended), SIGSEGV);
+		assert_true(ended - began < 3000);
+	}
+	close(p[0]);
+	close(p[1]);
+}
+
 static void test_strangers_are_not_served(void **state)
 {
 	_cleanup_(capture_stopp) struct capture *c = start();
@@ -986,6 +1048,7 @@ int main(void)
 		cmocka_unit_test(test_what_cannot_be_traced_runs_all_the_same),
 		cmocka_unit_test(test_a_process_never_waits_long_for_us),
 		cmocka_unit_test(test_a_tracer_that_goes_leaves_its_daemon_running),
+		cmocka_unit_test(test_a_killed_supervisor_harms_nobody),
 		cmocka_unit_test(test_strangers_are_not_served),
 		cmocka_unit_test(test_many_crashes_at_once_are_all_told),
 		cmocka_unit_test(test_frames_are_those_of_gdb),

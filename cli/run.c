@@ -232,10 +232,11 @@ static int split_environment(char ***ret)
 }
 
 /*
+ * @last:      do not ask for another try where the supervisor does not answer
  * @ret_idle:  a second connection to the same supervisor, made before the request: it ends when that supervisor has left
  * Return: 0; -1: the supervisor just left, try again; an exit code after a message
  */
-static int begin(struct cli *c, const struct paths *p, const char *daemon, char **environment, struct control **ret,
+static int begin(struct cli *c, const struct paths *p, const char *daemon, char **environment, bool last, struct control **ret,
     struct control **ret_idle)
 {
 	_cleanup_(config_freep) struct config *empty = NULL, *config = NULL;
@@ -258,6 +259,8 @@ static int begin(struct cli *c, const struct paths *p, const char *daemon, char 
 	r = launch_supervisor(p, empty, &err);
 	j = r < 0 ? NULL : config_to_json(config);
 	config->daemons[0].environment = own;
+	if (r == -EAGAIN && !last)
+		return -1; /* the keeper of an earlier run was just leaving */
 	if (r < 0)
 		return cli_fail(CLI_OWN_FAILURE, "supervise doctor looks for the usual causes", "%s", err.text);
 	text = j ? json_print(j) : NULL;
@@ -429,7 +432,7 @@ int verb_run(struct cli *c)
 	for (int attempt = 0; attempt < 50 && r == AGAIN; attempt++) {
 		_cleanup_(control_closep) struct control *control = NULL, *idle = NULL;
 
-		r = begin(c, &p, daemon, environment, &control, &idle);
+		r = begin(c, &p, daemon, environment, attempt >= 3, &control, &idle);
 		r = r == -1 ? AGAIN : r == 0 ? follow(c, &p, daemon, &control, sig_fd) : r;
 		if (r == AGAIN && idle) {
 			struct pollfd fds[] = { { control_get_fd(idle), POLLIN, 0 }, { sig_fd, POLLIN, 0 } };

@@ -50,6 +50,12 @@ def test_every_example_is_a_valid_configuration(p):
         p.run("-c", f"{EXAMPLES}/{name}", "check")
 
 
+def test_the_configuration_in_the_readme_is_valid(p):
+    with open(f"{EXAMPLES}/../README.md") as f:
+        p.write("supervise.yaml", f.read().split("```yaml\n")[1].split("```")[0])
+    p.run("check")
+
+
 def test_worker_crash_names_function_and_line_in_report_event_and_log(p):
     up(p)
     job(p, "good", "one.job")

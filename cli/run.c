@@ -279,15 +279,6 @@ static int begin(struct cli *c, const struct paths *p, const char *daemon, char 
 	return 0;
 }
 
-/* The keeper holds the project's lock as long as it lives, and starts a supervisor again as long as it holds it. */
-static bool keeper_runs(const struct paths *p)
-{
-	char path[PATH_MAX];
-	_cleanup_(closep) int fd = open(path_format(path, sizeof(path), p->runtime, "lock"), O_RDWR | O_CLOEXEC);
-
-	return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0;
-}
-
 /* The supervisor was killed; the keeper starts another, which knows this run. Return: 0 or -1 */
 static int attach(const struct paths *p, const char *daemon, struct control **ret)
 {
@@ -307,7 +298,7 @@ static int attach(const struct paths *p, const char *daemon, struct control **re
 		struct pollfd fd = { watch, POLLIN, 0 };
 
 		/* nobody tells when a lock becomes free, so it is looked at now and then */
-		if (clock_mono_ms() >= end || !keeper_runs(p) || (poll(&fd, 1, 100) < 0 && errno != EINTR))
+		if (clock_mono_ms() >= end || !launch_keeper_runs(p) || (poll(&fd, 1, 100) < 0 && errno != EINTR))
 			return -1;
 		while (read(watch, events, sizeof(events)) > 0)
 			;

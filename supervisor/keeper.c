@@ -196,8 +196,12 @@ int main(int argc, char **argv)
 		lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 		if (lock_fd < 0)
 			die("cannot open the lock file", 73);
-		if (flock(lock_fd, LOCK_EX | LOCK_NB) < 0)
-			die("another supervisor of this project is running", 75);
+		/* somebody may hold it for an instant to see whether there is a keeper */
+		for (int i = 0; flock(lock_fd, LOCK_EX | LOCK_NB) < 0; i++) {
+			if (i == 50)
+				die("another supervisor of this project is running", 75);
+			poll(NULL, 0, 2);
+		}
 	}
 	if (getrlimit(RLIMIT_NOFILE, &nofile) == 0) {
 		char soft[24];

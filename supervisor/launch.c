@@ -71,6 +71,14 @@ __attribute__((noreturn)) static void become(const struct paths *p, const char *
 	_exit(71);
 }
 
+bool launch_keeper_runs(const struct paths *p)
+{
+	char path[PATH_MAX];
+	_cleanup_(closep) int fd = open(path_format(path, sizeof(path), p->runtime, "lock"), O_RDWR | O_CLOEXEC);
+
+	return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0;
+}
+
 int launch_supervisor(const struct paths *p, const struct config *c, struct error *err)
 {
 	_cleanup_(closep) int lock = -1, log_fd = -1, ready = -1;
@@ -87,7 +95,20 @@ int launch_supervisor(const struct paths *p, const struct config *c, struct erro
 	lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (lock < 0 || flock(lock, LOCK_EX) < 0)
 		return error_set(err, -errno, "cannot lock %s: %s", path, strerror(errno));
-	if (control_connect(&control, p, &ignored) == 0)
+	/* no socket but a keeper: its supervisor is being started again right now, is just leaving, or hangs */
+	for (int i = 0; control_connect(&control, p, &ignored) < 0; i++) {
+		struct timespec pause = { 0, 20000000 };
+
+		if (!launch_keeper_runs(p))
+			break;
+		if (i == ANSWER_TRIES)
+			return error_set(err, -EAGAIN,
+			    "a supervisor of this project runs but does not answer; see %s/supervise.log, or end process $(cat "
+			    "%s/supervisor.pid)",
+			    p->state, p->runtime);
+		nanosleep(&pause, NULL);
+	}
+	if (control)
 		return 1;
 	r = paths_helper("supervise-keeper", keeper, err);
 	if (!r)
@@ -120,20 +141,6 @@ int launch_supervisor(const struct paths *p, const struct config *c, struct erro
 	if (n >= 6 && !strncmp(answer + n - 6, "ready\n", 6))
 		return 0;
 	answer[strcspn(answer, "\n")] = '\0';
-	if (strstr(answer, "another supervisor")) {
-		/* its keeper is there: it is being started again right now, or hangs */
-		for (int i = 0; i < ANSWER_TRIES; i++) {
-			struct timespec pause = { 0, 20000000 };
-
-			if (control_connect(&control, p, &ignored) == 0)
-				return 1;
-			nanosleep(&pause, NULL);
-		}
-		return error_set(err, -EAGAIN,
-		    "a supervisor of this project runs but does not answer; see %s/supervise.log, or end process $(cat "
-		    "%s/supervisor.pid)",
-		    p->state, p->runtime);
-	}
 	return error_set(err, -EIO, "the supervisor did not start: %s (see %s)",
 	    answer[0] ? answer : "it ended without a word", path);
 }

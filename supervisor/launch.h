@@ -2,6 +2,8 @@
 /* Starting the supervisor of a project, once. */
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/error.h"
 #include "base/paths.h"
 
@@ -18,3 +20,6 @@ struct config;
  * Return:  0 started and listening; 1 one was running already (config.json untouched); -errno with @err
  */
 int launch_supervisor(const struct paths *p, const struct config *c, struct error *err);
+
+/* Whether the project has a keeper: it holds RUNTIME/lock as long as it lives, and starts its supervisor again and again. */
+bool launch_keeper_runs(const struct paths *p);

@@ -223,6 +223,10 @@ static ssize_t find(const struct reports *all, const char *what)
 			return (ssize_t)all->n + (ssize_t)n;
 		return cli_fail(-1, NULL, "there is no crash report %s: there are %zu", what, all->n);
 	}
+	/* a daemon's own name first: "a" and "cafe" are beginnings of ids too */
+	for (size_t i = all->n; i-- > 0;)
+		if (!strcmp(json_get_string(all->items[i].j, "daemon", ""), what))
+			return (ssize_t)i;
 	for (size_t i = 0; *what && i < all->n; i++) {
 		const char *s = json_get_string(all->items[i].j, "short_id", ""), *full = json_get_string(all->items[i].j, "crash_id", "");
 

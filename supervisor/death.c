@@ -649,6 +649,7 @@ static void add_rows(struct death *x, const char *sentence, const char *tracebac
 	rec.context = VIEW_OF(details_text);
 	rec.logger_name = VIEW_OF("supervisor");
 	recorder_add(x->s->recorder, &rec);
+	supervisor_say(x->s, false, "%s; %s", title.data, x->next_text ? x->next_text : "");
 	if (rec.level < LEVEL_WARNING)
 		return;
 

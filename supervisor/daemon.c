@@ -691,8 +691,9 @@ static void spawn_now(struct daemon *d)
 		end_unexecuted(d);
 		return;
 	}
-	/* told before the program can write: its first line belongs to this incarnation. The pid follows. */
-	daemon_open_output(d);
+	/* told before the program can write: its first line is not its predecessor's. The pid follows. */
+	if (d->starts > 1 || d->e.last_exit.at_us)
+		daemon_open_output(d);
 	r = environment_make(&env, d->s, d->cfg, &d->e);
 	if (!r && d->cfg->capture.mode == WISH_PTRACE && d->s->capture)
 		r = pipe2(gate, O_CLOEXEC) < 0 ? -errno : 0;

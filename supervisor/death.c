@@ -46,7 +46,8 @@ struct death {
 	char **argv;
 	struct exit_info exit;
 	bool stop_timeout, requested, descendant;
-	bool report; /* worth a report and an ERROR row */
+	bool report;  /* worth a report and an ERROR row */
+	bool unsaved; /* its file in pending/ is not written yet */
 	unsigned restarts, restart_limit, source_lines;
 	bool all_threads;
 	char mode[16], reason[128];
@@ -236,9 +237,10 @@ static void begin(struct death *x)
 	if (x->exec_error)
 		x->report = false;
 	x->stage = STAGE_TAIL;
-	save_pending(x);
 	ask_for_tail(x);
-	alarm_set(x->alarm, TAIL_WAIT_MS);
+	/* its file is written in the next turn of the loop, after the successor was started: until then the registry knows enough */
+	x->unsaved = true;
+	alarm_set(x->alarm, 0);
 }
 
 void death_begin(struct supervisor *s, struct daemon *d, const struct death_facts *f, const struct capture_event *event)
@@ -375,7 +377,10 @@ bool death_take_snapshot(struct supervisor *s, const struct capture_event *e)
 		if (x->exit.pid == e->pid && x->snapshot.kind == CAPTURE_EVENT_NONE && !x->descendant &&
 		    (x->stage == STAGE_TAIL || x->stage == STAGE_SNAPSHOT)) {
 			x->snapshot = *e;
+			x->unsaved = false;
 			save_pending(x);
+			if (x->stage == STAGE_TAIL)
+				alarm_set(x->alarm, TAIL_WAIT_MS);
 			if (x->stage == STAGE_SNAPSHOT)
 				advance(x);
 			return true;
@@ -714,6 +719,10 @@ static void take_symbolized(struct death *x)
 /* The present stage has what it waited for. */
 static void advance(struct death *x)
 {
+	if (x->unsaved) {
+		x->unsaved = false;
+		save_pending(x);
+	}
 	switch (x->stage) {
 	case STAGE_TAIL:
 		if (!x->report) {
@@ -750,6 +759,14 @@ static void on_alarm(void *userdata)
 {
 	struct death *x = userdata;
 
+	if (x->unsaved) {
+		x->unsaved = false;
+		save_pending(x);
+		if (x->stage == STAGE_TAIL) {
+			alarm_set(x->alarm, TAIL_WAIT_MS);
+			return;
+		}
+	}
 	if (x->stage == STAGE_SYMBOLIZER) {
 		if (x->pidfd >= 0 && !x->exited)
 			pidfd_signal(x->pidfd, SIGKILL); /* its exit brings us on */

@@ -43,7 +43,8 @@ def parse(description, n, n_help, more=None):
     p.add_argument("--user", default=USER, help=f"ordinary user to become, for root (default {USER}; made if need be)")
     p.add_argument("--realtime", action="store_true", help="for root: everything measured runs under SCHED_FIFO, so that "
                    "other work on the machine is not measured too")
-    p.add_argument("--keep", action="store_true", help="keep the folder with configurations and logs, and say where it is")
+    p.add_argument("--keep", action="store_true", help="keep the folder with configurations and logs, and "
+                   "say where it is")
     if more:
         more(p)
     args = p.parse_args()
@@ -53,6 +54,7 @@ def parse(description, n, n_help, more=None):
     if os.geteuid() == 0:
         become_user(args)
     Supervise.binary = find_supervise(args)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # and so with everything cleaned up
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # the same for every tool
     return args
@@ -302,8 +304,8 @@ class Bench:
     def __enter__(self):
         cc = shlex.split(os.environ.get("CC", "cc"))
         for name in ("stamp", "lines", "scope"):
-            done = subprocess.run(cc + ["-O2", "-static", "-D_GNU_SOURCE", "-o", f"{self.dir}/{name}", f"{HERE}/{name}.c"])
-            if done.returncode:
+            argv = cc + ["-O2", "-static", "-D_GNU_SOURCE", "-o", f"{self.dir}/{name}", f"{HERE}/{name}.c"]
+            if not shutil.which(cc[0]) or subprocess.run(argv).returncode:
                 self.__exit__()
                 sys.exit("a C compiler is needed ($CC, default cc), with a static libc")
         return self
@@ -416,9 +418,10 @@ class Tool:
     own_logger = False  # a process per log
 
     def __init__(self, bench, services, log=True, ready_fd=False, record_exits=False):
-        """services: name -> argv. ready_fd: tell s6 by its notification descriptor that a service is up. record_exits: have
-        s6 and runit write down each exit code in a `finish` script, which costs them a shell before each restart."""
-        self.bench, self.services, self.log, self.ready_fd, self.record_exits = bench, services, log, ready_fd, record_exits
+        """services: name -> argv. ready_fd: tell s6 by its notification descriptor that a service is up. record_exits:
+        have s6 and runit write down each exit code in a `finish` script, which costs them a shell before each restart."""
+        self.bench, self.services, self.log = bench, services, log
+        self.ready_fd, self.record_exits = ready_fd, record_exits
         self.dir = bench.folder(self.name)
         self.env = {k: os.environ[k] for k in ("PATH", "USER", "LOGNAME", "LANG") if k in os.environ}
         self.env.update(HOME=self.dir, TZ="UTC")
@@ -455,8 +458,11 @@ class Tool:
 
     def pids_of(self, victim):
         """Processes to kill for a victim of `victims`."""
-        names = victim.split(" + ") if victim != "all" else [n for v in self.victims for n in v.split(" + ") if v != "all"]
-        return [p.pid for p in self.processes() if self.role(p) in names]
+        return [p.pid for p in self.processes() if self.role(p) in self.roles(victim)]
+
+    def roles(self, victim):
+        """The parts that a victim of `victims` stands for."""
+        return {name for v in (self.victims if victim == "all" else [victim]) for name in v.split(" + ")} - {"all"}
 
     def role(self, process):
         return process.name()
@@ -479,7 +485,7 @@ class Tool:
         return out
 
     def status_seen(self, code):
-        """Has the tool recorded that the service exited with this code? "yes", "no", or in its words why it cannot know."""
+        """Has the tool recorded that the service exited with this code? "yes", "no", or that it said it cannot know."""
         try:
             with open(f"{self.dir}/exits") as f:
                 return "yes" if str(code) in f.read().split() else "no"
@@ -584,7 +590,8 @@ class S6(Tool):
             if self.record_exits:
                 self.write(f"scan/{name}/finish", f"#!/bin/sh\necho $1 >> {self.dir}/exits\n", 0o755)
             if self.log:
-                self.write(f"scan/{name}/log/run", f"#!/bin/sh\nexec s6-log t n10 s1000000 {self.dir}/log/{name}\n", 0o755)
+                logger = f"s6-log t n10 s1000000 {self.dir}/log/{name}"
+                self.write(f"scan/{name}/log/run", f"#!/bin/sh\nexec {logger}\n", 0o755)
         os.makedirs(f"{self.dir}/log", exist_ok=True)
 
     def command(self):

@@ -58,19 +58,25 @@ static cJSON *crashed_frames(const cJSON *report)
 
 /*
  * The last frame of the machinery on top, or NULL. Functions of system libraries without a name (libstdc++ has such between
- * abort() and std::terminate()) belong to it if named ones follow.
+ * abort() and std::terminate()) belong to it if named ones follow, or if they are of the library that aborts: without its
+ * debug symbols, libc has no names for what lies between free() and abort().
  */
 static const cJSON *find_machinery(const cJSON *frames)
 {
 	const cJSON *f, *last = NULL;
+	const char *module = NULL;
 
 	cJSON_ArrayForEach(f, frames) {
 		const char *function = json_get_string(f, "function", NULL);
 
-		if (function && matches(function, above, ARRAY_SIZE(above)))
+		if (function && matches(function, above, ARRAY_SIZE(above))) {
 			last = f;
-		else if (function || !json_get_bool(f, "system", false))
+			module = json_get_string(f, "module", NULL);
+		} else if (function || !json_get_bool(f, "system", false)) {
 			break;
+		} else if (last == f->prev && module && !strcmp(module, json_get_string(f, "module", ""))) {
+			last = f;
+		}
 	}
 	return last;
 }

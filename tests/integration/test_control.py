@@ -191,8 +191,11 @@ def test_garbage_in_the_registry_is_set_aside_and_daemons_are_found_again(p):
     p.config({"a": {"command": ["sleep", "1000"]}})
     p.run("up", "--wait")
     pid = p.pid_of("a")
-    for n in ("keeper", "supervisor", "logger", "writer"):
-        kill9(p.pid_of(n))
+    ours = [p.pid_of(n) for n in ("keeper", "supervisor", "logger", "writer")]
+    for sig in (signal.SIGSTOP, signal.SIGKILL):  # none may replace another meanwhile
+        for n in ours:
+            os.kill(n, sig)
+    wait_until(lambda: not any(alive(n) for n in ours), "all dead")  # a dying one still takes connections
     for f in ("registry.json", "registry.journal"):
         with open(f"{p.runtime}/{f}", "w") as out:
             out.write('{"version": 1, "daemons": {"a": {"pid": \x00garbage')

@@ -127,6 +127,7 @@ static pid_t launch(const char *program, const char *what, bool agent, int gate_
 		char go;
 
 		setrlimit(RLIMIT_CORE, &none);
+		alarm(120); /* does not outlive a test that failed */
 		setsid();
 		dup2(null, 0);
 		dup2(null, 1);
@@ -815,6 +816,7 @@ static pid_t fork_supervisor(bool trace, int out)
 		pid_t daemon = getpid();
 		int gate[2];
 
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (trace) {
 			if (pipe2(gate, O_CLOEXEC) < 0)
 				_exit(1);
@@ -827,6 +829,7 @@ static pid_t fork_supervisor(bool trace, int out)
 		for (;;)
 			pause();
 	}
+	assert_true(pid > 0); /* it is going to be killed: -1 would be everybody */
 	return pid;
 }
 
